@@ -7,13 +7,12 @@ any other. Pure text: nothing here knows whether a bucket exists.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
 
 from common.limits import BUCKET_NAME_CHARACTERS_MAX, BUCKET_NAME_CHARACTERS_MIN, KEY_BYTES_MAX
+from gateway.s3 import text
 from gateway.s3.errors import InvalidArgument, InvalidBucketName, InvalidURI, KeyTooLongError
 from gateway.s3.shape import Level
 
-_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _BUCKET_NAME = re.compile("[a-z0-9][a-z0-9.-]*[a-z0-9]")
 _IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _PORT = re.compile(":[0-9]*$")
@@ -81,13 +80,9 @@ class Addressing:
 
 def decode_path(raw: str) -> str:
     """Decode a part of a path; `+` stays. Raises InvalidURI."""
-    if "%" not in raw and raw.isascii():
-        return raw
-    if _BAD_ESCAPE.search(raw):
-        raise InvalidURI(URI=raw)
     try:
-        return unquote_to_bytes(raw).decode()
-    except UnicodeError as error:
+        return text.decode_percent(raw)
+    except ValueError as error:
         raise InvalidURI(URI=raw) from error
 
 

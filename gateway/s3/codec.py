@@ -82,7 +82,7 @@ class Operation:
         }
         self._headers: dict[str, tuple[str, text.Read] | None] = dict.fromkeys(COMMON_HEADERS)
         if self.checksum:
-            self._headers |= dict.fromkeys(BODY_CHECKSUM_HEADERS)
+            self._headers |= dict.fromkeys((*BODY_CHECKSUM_HEADERS, "x-amz-checksum-algorithm"))
         for field in fields_at(request, Place.HEADER):
             self._headers[field.wire] = (field.name, _header_reader(field))
         prefixes = fields_at(request, Place.HEADER_PREFIX)

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 INTEGER_MAX = 2**63 - 1
+
+_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = (
@@ -20,6 +23,15 @@ MONTHS = (
 
 Read = Callable[[str], Any]
 Write = Callable[[Any], str]
+
+
+def decode_percent(raw: str) -> str:
+    """Decode percent-encoded UTF-8, once; `+` stays."""
+    if "%" not in raw and raw.isascii():
+        return raw
+    if _BAD_ESCAPE.search(raw):
+        raise ValueError(f"incomplete percent escape: {raw!r}")
+    return unquote_to_bytes(raw).decode()
 
 
 def parse_bool(text: str) -> bool:

@@ -2,6 +2,8 @@
 
 The codes are those of the public API reference's error list; InsufficientStorage (507) is our own,
 for a cluster without space. Areas: request, access, bucket, object, select.
+
+Always write errors.NotImplemented: the bare name is a Python constant, and linters rewrite it.
 """
 
 from gateway.s3.errors.access import (

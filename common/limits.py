@@ -44,6 +44,8 @@ CONNECTIONS_MAX = 20_000                   # open S3 connections of one gateway
 REQUESTS_IN_FLIGHT_MAX = 1024              # of one gateway; SlowDown beyond
 HEADER_TIMEOUT_S = 30.0
 BODY_IDLE_TIMEOUT_S = 60.0                 # no byte of a body for this long: RequestTimeout
+BODY_RATE_GRACE_S = 120.0                  # after this the average rate of a body is judged
+BODY_RATE_BYTES_PER_S_MIN = 256
 KEEP_ALIVE_S = 75.0
 REQUEST_DEADLINE_S = 60.0                  # metadata work of one request
 

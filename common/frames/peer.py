@@ -1,0 +1,228 @@
+"""One end of a connection: cuts the byte stream into frames, collects frames to send.
+
+Reading: small frames are cut out of one reused receive buffer. When a frame's payload is large,
+`place_payload` may name the memory it belongs to, and the transport then reads straight into it.
+"""
+
+import asyncio
+import socket
+from typing import cast
+
+from common import limits
+from common.frames.wire import (
+    DIRECT_BYTES_MIN,
+    FIXED,
+    FIXED_BYTES,
+    VERSION,
+    Piece,
+    WireError,
+    size_of,
+)
+
+RECEIVE_BYTES = 256 * limits.KIB
+SCRATCH_BYTES = 256 * limits.KIB
+WRITE_BUFFER_HIGH_BYTES = 8 * limits.MIB
+
+
+class Peer(asyncio.BufferedProtocol):
+    """Base of both ends. Subclasses say what a whole frame means."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._filled = 0
+        # A large payload on its way:
+        self._target: memoryview | None = None
+        self._target_filled = 0
+        self._target_left = 0
+        self._target_frame: tuple[int, int, int, int, bytes] = (0, 0, 0, 0, b"")
+        self._outgoing: list[Piece] = []
+        self._resumed: asyncio.Future[None] | None = None
+
+    # --- for subclasses -----------------------------------------------------------------------
+
+    def frame_received(
+        self, kind: int, method: int, call_id: int, deadline_ms: int, header: bytes, payload: Piece
+    ) -> None:
+        """Handle a whole frame; payload is the caller's own copy, or the placed memory."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def place_payload(
+        self, kind: int, method: int, call_id: int, header: bytes, size: int
+    ) -> memoryview | None:
+        """Name the memory for a large payload; None: somewhere fresh."""
+        return None
+
+    def is_target_wanted(self, kind: int, call_id: int) -> bool:
+        """False when nobody waits for the payload any more: its memory may be in other use."""
+        return True
+
+    def closed(self, error: Exception | None) -> None:
+        """The connection is gone."""
+
+    # --- sending ------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames can be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(
+        self,
+        frame: tuple[int, int, int, int],
+        header: bytes = b"",
+        pieces: tuple[Piece, ...] = (),
+    ) -> None:
+        """Queue a frame for this tick's write: (kind, method, call id, deadline ms).
+
+        Pieces are not copied: they must stay as they are until the peer has answered.
+        """
+        kind, method, call_id, deadline_ms = frame
+        outgoing = self._outgoing
+        if not outgoing:
+            self._loop.call_soon(self._flush)
+        outgoing.append(
+            FIXED.pack(VERSION, kind, method, call_id, len(header), size_of(pieces), deadline_ms)
+        )
+        if header:
+            outgoing.append(header)
+        outgoing.extend(pieces)
+
+    async def drain(self) -> None:
+        """Wait while too much is queued in the transport."""
+        if self._resumed is not None:
+            await asyncio.shield(self._resumed)
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.writelines(outgoing)
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        if self._outgoing:
+            self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    # --- asyncio's side -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._resumed is not None and not self._resumed.done():
+            self._resumed.set_result(None)
+            self._resumed = None
+        self._target = None
+        self.closed(error)
+
+    def pause_writing(self) -> None:
+        self._resumed = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._resumed is not None and not self._resumed.done():
+            self._resumed.set_result(None)
+        self._resumed = None
+
+    def get_buffer(self, size_hint: int) -> memoryview:
+        if self._target is not None:
+            kind, _, call_id, _, _ = self._target_frame
+            if self.is_target_wanted(kind, call_id):
+                return self._target[self._target_filled : self._target_filled + self._target_left]
+            return memoryview(bytearray(min(SCRATCH_BYTES, self._target_left)))
+        return self._buffer[self._filled :]
+
+    def buffer_updated(self, count: int) -> None:
+        if self._target is not None:
+            self._target_filled += count
+            self._target_left -= count
+            if self._target_left == 0:
+                self._finish_target()
+            return
+        self._filled += count
+        try:
+            self._cut_frames()
+        except WireError:
+            self.abort()
+
+    def _finish_target(self) -> None:
+        target, self._target = self._target, None
+        assert target is not None
+        kind, method, call_id, deadline_ms, header = self._target_frame
+        self.frame_received(kind, method, call_id, deadline_ms, header, target)
+
+    def _cut_frames(self) -> None:
+        buffer, filled, position = self._buffer, self._filled, 0
+        while filled - position >= FIXED_BYTES:
+            version, kind, method, call_id, header_size, payload_size, deadline_ms = (
+                FIXED.unpack_from(buffer, position)
+            )
+            if version != VERSION or header_size > limits.FRAME_HEADER_BYTES_MAX:
+                raise WireError
+            if payload_size > limits.FRAME_PAYLOAD_BYTES_MAX:
+                raise WireError
+            begin = position + FIXED_BYTES
+            middle = begin + header_size
+            is_direct = payload_size >= DIRECT_BYTES_MIN
+            needed = middle if is_direct else middle + payload_size
+            if needed > filled:
+                self._make_room(position, needed - position)
+                return
+            header = bytes(buffer[begin:middle])
+            if is_direct:
+                position = self._begin_target(
+                    (kind, method, call_id, deadline_ms, header), middle, payload_size
+                )
+                if self._target is not None:
+                    break
+                continue
+            position = needed
+            payload = bytes(buffer[middle:needed]) if payload_size else b""
+            self.frame_received(kind, method, call_id, deadline_ms, header, payload)
+        self._keep_rest(position)
+
+    def _begin_target(self, frame: tuple[int, int, int, int, bytes], middle: int, size: int) -> int:
+        """Start a large payload with what is here of it; returns where the next frame begins."""
+        kind, method, call_id, _, header = frame
+        target = self.place_payload(kind, method, call_id, header, size)
+        if target is None:
+            target = memoryview(bytearray(size))
+        assert len(target) >= size, "placed memory is too small"
+        here = min(self._filled - middle, size)
+        target[:here] = self._buffer[middle : middle + here]
+        self._target, self._target_frame = target[:size], frame
+        self._target_filled, self._target_left = here, size - here
+        if self._target_left == 0:
+            self._finish_target()
+        return middle + here
+
+    def _make_room(self, position: int, needed: int) -> None:
+        """Keep an unfinished frame at the front of a buffer that is large enough for it."""
+        if needed > len(self._buffer):
+            larger = memoryview(bytearray(needed + RECEIVE_BYTES))
+            rest = self._filled - position
+            larger[:rest] = self._buffer[position : self._filled]
+            self._buffer, self._filled = larger, rest
+        else:
+            self._keep_rest(position)
+
+    def _keep_rest(self, position: int) -> None:
+        rest = self._filled - position
+        if rest and position:
+            # Through bytes: source and destination may overlap.
+            self._buffer[:rest] = bytes(self._buffer[position : self._filled])
+        self._filled = rest
+        if not rest and len(self._buffer) > RECEIVE_BYTES:
+            self._buffer = memoryview(bytearray(RECEIVE_BYTES))

@@ -54,6 +54,9 @@ class ClientPeer(Peer):
         self._next_id = 0
         self._sweep: asyncio.TimerHandle | None = None
         self.is_leaving = False
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        if not secret:
+            self.ready.set_result(None)
 
     @property
     def in_flight(self) -> int:
@@ -95,6 +98,8 @@ class ClientPeer(Peer):
                 pending.future.set_exception(decode_fault(header))
         elif kind == Kind.CHALLENGE:
             self.send((Kind.PROOF, 0, 0, 0), prove(self._secret, header[:NONCE_BYTES]))
+            if not self.ready.done():
+                self.ready.set_result(None)
         elif kind == Kind.GOODBYE:
             self.is_leaving = True
             self._owner.peer_leaving(self)
@@ -118,6 +123,8 @@ class ClientPeer(Peer):
         return pending is not None and not pending.future.done()
 
     def closed(self, error: Exception | None) -> None:
+        if not self.ready.done():
+            self.ready.cancel()
         pending, self._pending = self._pending, {}
         if self._sweep is not None:
             self._sweep.cancel()
@@ -254,6 +261,7 @@ class FrameClient:
                         self.port,
                         ssl=self._tls,
                     )
+                    await asyncio.wait([peer.ready])
             except (OSError, TimeoutError):
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 delay_s = min(delay_s * 2, RECONNECT_S_MAX)

@@ -48,7 +48,7 @@ class Slots(Protocol):
 
 @dataclass(slots=True)
 class Call:
-    """One request. A `slot`, if the payload was received into one, is the handler's to give back."""
+    """One request. A `slot`, if the payload is in one, is the handler's to give back."""
 
     method: int
     header: bytes

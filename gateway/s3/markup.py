@@ -11,8 +11,10 @@ import re
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
-_SPECIAL = re.compile('[&<>\r"\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]')
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_NO_FORM = "\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"
+_SPECIAL = re.compile(f"[&<>\r{_NO_FORM}]")
+_SPECIAL_IN_ATTRIBUTE = re.compile(f'[&<>\r\n\t"{_NO_FORM}]')
+_UNPRINTABLE = re.compile(f"[{_NO_FORM}]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;"}
 
 
@@ -24,10 +26,15 @@ def _reference(found: re.Match[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape text for an element or a double-quoted attribute; every character survives."""
+    """Escape the text of an element; every character survives."""
     if _SPECIAL.search(text) is None:
         return text
     return _SPECIAL.sub(_reference, text)
+
+
+def escape_attribute(text: str) -> str:
+    """Escape the text of an attribute in double quotes."""
+    return _SPECIAL_IN_ATTRIBUTE.sub(_reference, text)
 
 
 def escape_printable(text: str) -> str:

@@ -80,7 +80,11 @@ def format_iso(moment: datetime) -> str:
     """Write UTC with milliseconds, as S3 does: 2026-01-02T03:04:05.000Z."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return moment.isoformat("T", "milliseconds")[:23] + "Z"
+    # A third faster than isoformat(), which a listing would call a thousand times.
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" % (  # noqa: UP031
+        moment.year, moment.month, moment.day,
+        moment.hour, moment.minute, moment.second, moment.microsecond // 1000,
+    )  # fmt: skip
 
 
 def format_http(moment: datetime) -> str:

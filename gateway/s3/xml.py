@@ -7,18 +7,16 @@ Namespaces are not compared: S3's own has several spellings among clients, and s
 """
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 from xml.parsers import expat
 
 from common.limits import XML_BYTES_MAX, XML_DEPTH_MAX
 from gateway.s3 import text
 from gateway.s3.errors import MalformedXML, MaxMessageLengthExceeded
-from gateway.s3.markup import DECLARATION, NAMESPACE, escape
+from gateway.s3.markup import DECLARATION, NAMESPACE, escape, escape_attribute
 from gateway.s3.shape import Field, Place, Shape, fields_at
 
-Emit = Callable[[str], None]
-Write = Callable[[Any, Emit], None]
+Write = Callable[[Any], str]
 
 ROOT_NAMESPACE = f'xmlns="{NAMESPACE}"'
 
@@ -180,27 +178,23 @@ def shape_writer(shape: type[Shape], tag: str, namespace: str = "") -> Write:
     attributes = [(field.name, field.wire) for field in fields_at(shape, Place.ATTRIBUTE)]
     elements = [(field.name, _field_writer(field)) for field in fields_at(shape, Place.ELEMENT)]
 
-    def write_plain(value: Shape, emit: Emit) -> None:
-        emit(opening + ">")
+    def write_children(value: Shape) -> str:
         get = value.__dict__.get
-        for name, write_member in elements:
-            member = get(name)
-            if member is not None:
-                write_member(member, emit)
-        emit(closing)
+        return "".join(
+            [write(member) for name, write in elements if (member := get(name)) is not None]
+        )
 
-    def write_with_attributes(value: Shape, emit: Emit) -> None:
-        emit(opening)
-        for name, wire in attributes:
-            member = getattr(value, name)
-            if member is not None:
-                emit(f' {wire}="{escape(member)}"')
-        emit(">")
-        for name, write_member in elements:
-            member = getattr(value, name)
-            if member is not None:
-                write_member(member, emit)
-        emit(closing)
+    def write_plain(value: Shape) -> str:
+        return f"{opening}>{write_children(value)}{closing}"
+
+    def write_with_attributes(value: Shape) -> str:
+        get = value.__dict__.get
+        written = "".join(
+            f' {wire}="{escape_attribute(member)}"'
+            for name, wire in attributes
+            if (member := get(name)) is not None
+        )
+        return f"{opening}{written}>{write_children(value)}{closing}"
 
     return write_with_attributes if attributes else write_plain
 
@@ -212,14 +206,7 @@ def _field_writer(field: Field) -> Write:
     if not field.is_list:
         return write
     opening, closing = (f"<{field.wire}>", f"</{field.wire}>") if field.item else ("", "")
-
-    def write_list(values: list[Any], emit: Emit) -> None:
-        emit(opening)
-        for value in values:
-            write(value, emit)
-        emit(closing)
-
-    return write_list
+    return lambda values: opening + "".join([write(value) for value in values]) + closing
 
 
 def scalar_writer(tag: str, field: Field, namespace: str = "") -> Write:
@@ -227,18 +214,11 @@ def scalar_writer(tag: str, field: Field, namespace: str = "") -> Write:
     opening, closing = f"<{tag} {namespace}>" if namespace else f"<{tag}>", f"</{tag}>"
     kind = field.value_type
     if kind is str:
-        return lambda value, emit: emit(f"{opening}{escape(value)}{closing}")
-    if kind is int:
-        return lambda value, emit: emit(f"{opening}{value}{closing}")
-    if kind is datetime and field.time != "http":
-        format_iso = text.format_iso
-        return lambda value, emit: emit(f"{opening}{format_iso(value)}{closing}")
-    convert = text.writer(kind, field.time)
-    return lambda value, emit: emit(f"{opening}{convert(value)}{closing}")
+        return lambda value: f"{opening}{escape(value)}{closing}"
+    convert = text.writer(kind, field.time or "iso")
+    return lambda value: f"{opening}{convert(value)}{closing}"
 
 
 def dump(write: Write, value: Any) -> bytes:
     """Write a whole document."""
-    parts = [DECLARATION]
-    write(value, parts.append)
-    return "".join(parts).encode()
+    return f"{DECLARATION}{write(value)}".encode()

@@ -94,10 +94,10 @@ class Operation:
     def _compile_body(self, request: type[Shape]) -> None:
         self.body: BodyKind = "none"
         self._body_member = ""
-        self._is_body_required = False
+        self.is_body_required = False
         self._root = request.__name__
         for field in fields_at(request, Place.BODY):
-            self._body_member, self._is_body_required = field.name, field.is_required
+            self._body_member, self.is_body_required = field.name, field.is_required
             if field.type is Any:
                 self.body = "stream"
             elif field.type is str:
@@ -106,7 +106,7 @@ class Operation:
                 self.body, self._root = "xml", field.wire
                 self._document = xml.shape_reader(field.type)
         if fields_at(request, Place.ELEMENT):  # the request itself is the document
-            self.body, self._is_body_required = "xml", True
+            self.body, self.is_body_required = "xml", True
             self._document = xml.shape_reader(request)
 
     def decode(
@@ -189,7 +189,7 @@ class Operation:
             members[self._body_member] = body
             return
         if not body:
-            if self._is_body_required:
+            if self.is_body_required:
                 raise errors.MissingRequestBodyError
             return
         if self.body == "text":
@@ -361,11 +361,11 @@ class Router:
                 self._add(operation, (operation.method, level))
 
     def _add(self, operation: Operation, place: tuple[str, str]) -> None:
-        named_by = next(iter(operation.marks), None) or next(iter(operation.required_query), None)
-        if named_by is None:
+        names = tuple(operation.marks)[:1] or operation.required_query
+        if not names:
             self._plain.setdefault(place, []).append(operation)
-        else:
-            self._marked.setdefault(place, {}).setdefault(named_by, []).append(operation)
+        for name in names:
+            self._marked.setdefault(place, {}).setdefault(name, []).append(operation)
 
     def match(
         self, method: str, level: str, query: Mapping[str, str], headers: Mapping[str, str]

@@ -153,8 +153,26 @@ def test_characters_without_a_form_become_references() -> None:
 
 
 PIECES = st.sampled_from(
-    "<Delete> </Delete> <Object> </Object> <Key> </Key> k <!--c--> <Quiet/> <![CDATA[x]]> <?p?> "
-    "&lt; &#x1; <!DOCTYPE> =' \x00 <a:b/> ]]>".split(" ")
+    [
+        "<Delete>",
+        "</Delete>",
+        "<Object>",
+        "</Object>",
+        "<Key>",
+        "</Key>",
+        "k",
+        "<!--c-->",
+        "<Quiet/>",
+        "<![CDATA[x]]>",
+        "<?p?>",
+        "&lt;",
+        "&#x1;",
+        "<!DOCTYPE>",
+        "='",
+        "\x00",
+        "<a:b/>",
+        "]]>",
+    ]
 )
 
 

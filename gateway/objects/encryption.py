@@ -1,0 +1,117 @@
+"""SSE-S3: data keys, and packages of 64 KiB sealed with AES-256-GCM before they are coded.
+
+Every object or part has a random data key of its own, so a nonce need only be unique under it:
+blob number (4 bytes), package number in the blob (8). The associated data names blob, package and
+whether it is the last one: reordered, swapped, cut or spliced packages do not open.
+"""
+
+import secrets
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from common import faults
+from common.keyring import KeyRing
+from common.limits import PACKAGE_BYTES, PACKAGE_TAG_BYTES
+from gateway.objects.layout import SEALED_BYTES
+from proto import records_pb2
+
+METHOD = "AES256"
+KEY_BYTES = 32
+INLINE_NONCE = bytes(12)
+INLINE_CONTEXT = b"inline"
+KEY_CONTEXT = b"ostraka data key"
+
+
+class DataKey:
+    """The key of one object or part; never shown."""
+
+    __slots__ = ("_cipher", "_key")
+
+    def __init__(self, key: bytes) -> None:
+        assert len(key) == KEY_BYTES, "AES-256"
+        self._key = key
+        self._cipher = AESGCM(key)
+
+    @classmethod
+    def make(cls) -> "DataKey":
+        """A fresh random key."""
+        return cls(secrets.token_bytes(KEY_BYTES))
+
+    @classmethod
+    def unwrap(cls, encryption: records_pb2.Encryption, ring: KeyRing) -> "DataKey":
+        """Open the key of a stored version or part. raises Corrupt, NotFound("master key")"""
+        return cls(ring.unwrap(encryption.wrapped_key, KEY_CONTEXT))
+
+    def wrap(self, ring: KeyRing) -> records_pb2.Encryption:
+        """Seal the key under the ring's active master key."""
+        return records_pb2.Encryption(
+            method=METHOD, wrapped_key=ring.wrap(self._key, KEY_CONTEXT)
+        )
+
+    def seal_inline(self, data: bytes | memoryview) -> bytes:
+        """Seal data that lives in its metadata row."""
+        return self._cipher.encrypt(INLINE_NONCE, data, INLINE_CONTEXT)
+
+    def open_inline(self, sealed: bytes) -> bytes:
+        """Open inline data. raises Corrupt"""
+        try:
+            return self._cipher.decrypt(INLINE_NONCE, sealed, INLINE_CONTEXT)
+        except InvalidTag as error:
+            raise faults.Corrupt("inline data") from error
+
+    def sealer(self, blob_id: bytes, blob_number: int, package_count: int) -> "BlobCipher":
+        """Seal and open the packages of one blob."""
+        return BlobCipher(self._cipher, blob_id, blob_number, package_count)
+
+
+class BlobCipher:
+    """Packages of one blob. Nothing is allocated per package but nonce and associated data."""
+
+    __slots__ = ("_blob_id", "_cipher", "_last", "_prefix")
+
+    def __init__(
+        self, cipher: AESGCM, blob_id: bytes, blob_number: int, package_count: int
+    ) -> None:
+        self._cipher = cipher
+        self._blob_id = blob_id
+        self._prefix = blob_number.to_bytes(4, "big")
+        self._last = package_count - 1
+
+    def seal(self, plain: memoryview, sealed: memoryview, first_package: int) -> None:
+        """Seal consecutive packages: plain bytes into room for 16 more per package."""
+        encrypt, size = self._cipher.encrypt_into, len(plain)
+        for index in range(-(-size // PACKAGE_BYTES)):
+            begin, at = index * PACKAGE_BYTES, index * SEALED_BYTES
+            end = min(begin + PACKAGE_BYTES, size)
+            nonce, context = self._names(first_package + index)
+            encrypt(
+                nonce,
+                plain[begin:end],
+                context,
+                sealed[at : at + end - begin + PACKAGE_TAG_BYTES],
+            )
+
+    def open(self, sealed: memoryview, plain: memoryview, first_package: int) -> None:
+        """Open consecutive packages. raises Corrupt if one is not what was sealed"""
+        decrypt, size = self._cipher.decrypt_into, len(sealed)
+        number = first_package
+        try:
+            for index in range(-(-size // SEALED_BYTES)):
+                number = first_package + index
+                at, begin = index * SEALED_BYTES, index * PACKAGE_BYTES
+                end = min(at + SEALED_BYTES, size)
+                nonce, context = self._names(number)
+                decrypt(
+                    nonce,
+                    sealed[at:end],
+                    context,
+                    plain[begin : begin + end - at - PACKAGE_TAG_BYTES],
+                )
+        except InvalidTag as error:
+            raise faults.Corrupt("package", str(number), self._blob_id.hex()) from error
+
+    def _names(self, number: int) -> tuple[bytes, bytes]:
+        packed = number.to_bytes(8, "big")
+        last = b"\x01" if number == self._last else b"\x00"
+        return self._prefix + packed, self._blob_id + packed + last

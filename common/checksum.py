@@ -92,7 +92,5 @@ def crc32c_blocks(data: memoryview, block_bytes: int) -> bytes:
     size = len(data)
     if size <= block_bytes:
         return crc32c(data).to_bytes(4, "little")  # type: ignore[no-any-return]
-    values = array(
-        "I", [crc32c(data[at : at + block_bytes]) for at in range(0, size, block_bytes)]
-    )
+    values = array("I", [crc32c(data[at : at + block_bytes]) for at in range(0, size, block_bytes)])
     return values.tobytes()

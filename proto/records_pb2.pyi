@@ -230,7 +230,6 @@ class Version(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     OWNER_ID_FIELD_NUMBER: _builtins.int
     LAST_MODIFIED_NS_FIELD_NUMBER: _builtins.int
-    BECAME_NONCURRENT_NS_FIELD_NUMBER: _builtins.int
     order: _builtins.int
     """hybrid logical clock, ns; allotted in the commit; newest is largest"""
     version_id: _builtins.bytes
@@ -249,7 +248,6 @@ class Version(_message.Message):
     """canonical id"""
     last_modified_ns: _builtins.int
     """from the order"""
-    became_noncurrent_ns: _builtins.int
     @_builtins.property
     def system(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pair]:
         """cache-control, content-disposition, content-encoding, content-language, expires"""
@@ -291,11 +289,10 @@ class Version(_message.Message):
         parts: Global___PartsRef | None = ...,
         owner_id: _builtins.str = ...,
         last_modified_ns: _builtins.int = ...,
-        became_noncurrent_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "parts", b"parts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["became_noncurrent_ns", b"became_noncurrent_ns", "blobs", b"blobs", "checksums", b"checksums", "content_type", b"content_type", "encryption", b"encryption", "etag", b"etag", "is_delete_marker", b"is_delete_marker", "is_inline", b"is_inline", "is_null", b"is_null", "last_modified_ns", b"last_modified_ns", "order", b"order", "owner_id", b"owner_id", "parts", b"parts", "size_bytes", b"size_bytes", "storage_class", b"storage_class", "system", b"system", "tags", b"tags", "user", b"user", "version_id", b"version_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "checksums", b"checksums", "content_type", b"content_type", "encryption", b"encryption", "etag", b"etag", "is_delete_marker", b"is_delete_marker", "is_inline", b"is_inline", "is_null", b"is_null", "last_modified_ns", b"last_modified_ns", "order", b"order", "owner_id", b"owner_id", "parts", b"parts", "size_bytes", b"size_bytes", "storage_class", b"storage_class", "system", b"system", "tags", b"tags", "user", b"user", "version_id", b"version_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,9 +313,7 @@ class Head(_message.Message):
     OWNER_ID_FIELD_NUMBER: _builtins.int
     CHECKSUM_ALGORITHMS_FIELD_NUMBER: _builtins.int
     CHECKSUM_COMPOSITE_FIELD_NUMBER: _builtins.int
-    ROW_RANDOM_FIELD_NUMBER: _builtins.int
-    ROW_SUFFIX_FIELD_NUMBER: _builtins.int
-    HAS_OLDER_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
     order: _builtins.int
     version_id: _builtins.bytes
     """empty: null version"""
@@ -328,12 +323,8 @@ class Head(_message.Message):
     last_modified_ns: _builtins.int
     owner_id: _builtins.str
     checksum_composite: _builtins.bool
-    row_random: _builtins.int
-    """reserved"""
-    row_suffix: _builtins.int
-    """with order: where the version row is"""
-    has_older: _builtins.bool
-    """other versions of this key may exist"""
+    row: _builtins.bytes
+    """16 bytes: where the version row is"""
     @_builtins.property
     def checksum_algorithms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -348,13 +339,11 @@ class Head(_message.Message):
         owner_id: _builtins.str = ...,
         checksum_algorithms: _abc.Iterable[_builtins.str] | None = ...,
         checksum_composite: _builtins.bool = ...,
-        row_random: _builtins.int = ...,
-        row_suffix: _builtins.int = ...,
-        has_older: _builtins.bool = ...,
+        row: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum_algorithms", b"checksum_algorithms", "checksum_composite", b"checksum_composite", "etag", b"etag", "has_older", b"has_older", "last_modified_ns", b"last_modified_ns", "order", b"order", "owner_id", b"owner_id", "row_random", b"row_random", "row_suffix", b"row_suffix", "size_bytes", b"size_bytes", "storage_class", b"storage_class", "version_id", b"version_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum_algorithms", b"checksum_algorithms", "checksum_composite", b"checksum_composite", "etag", b"etag", "last_modified_ns", b"last_modified_ns", "order", b"order", "owner_id", b"owner_id", "row", b"row", "size_bytes", b"size_bytes", "storage_class", b"storage_class", "version_id", b"version_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

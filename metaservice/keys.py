@@ -1,0 +1,187 @@
+"""Key schema. One row kind per first byte; numbers big-endian; `~n` is n inverted: larger first.
+
+  kind  rest of the key                            value
+  B     bucket name                                Bucket
+  b     account, 00, bucket name                   (empty: index of an account's buckets)
+  h     bucket_id, key                             Head: only if the newest version is visible
+  v     bucket_id, [key], ~order, random           Version
+  d     bucket_id, [key], ~order, random           sealed bytes of an inline version
+  n     bucket_id, key                             ~order, random of the null version, if not the head
+  u     bucket_id, [key], upload_id                Upload
+  p     upload_id, number                          Part
+  r     upload_id, chunk                           PartsRef: runs of a very irregular upload
+  o     blob_id                                    BlobOwner: the blob is referenced
+  g     due time, random                           Garbage
+  s     session_id                                 Session
+  t     transaction_id                             first reply of a write
+  a     account_id                                 Account
+  k     access key                                 AccessKey
+  N     node name                                  Node
+  D     disk_id                                    Disk
+  P     profile name                               Profile
+  l     lease name                                 Lease
+  j     blob_id                                    RepairJob
+  c     sequence                                   ChangeRecord
+  x     consumer                                   sequence up to which it has read
+  U     bucket_id, counter name                    counter
+  C     name                                       single values: clock floor, cluster id ...
+
+[key] is escaped and ended so that what follows sorts within its key: 00 becomes 00 FF, the end is
+00 00. `random` is 8 bytes; ~order and random together are a version id, and its row's place.
+"""
+
+VERSION_ROW_BYTES = 16
+UINT64_MAX = 2**64 - 1
+_END = b"\x00\x00"
+
+
+def uint64(value: int) -> bytes:
+    """A number that sorts as it counts."""
+    return value.to_bytes(8, "big")
+
+
+def escape(key: bytes) -> bytes:
+    """A key that other fields may follow."""
+    return key.replace(b"\x00", b"\x00\xff") + _END
+
+
+def unescape(escaped: bytes) -> bytes:
+    """The key of `escape`, without its end."""
+    return escaped[: -len(_END)].replace(b"\x00\xff", b"\x00")
+
+
+def after(prefix: bytes) -> bytes:
+    """The first key that is greater than all keys with this prefix."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b""
+
+
+def bucket(name: str) -> bytes:
+    return b"B" + name.encode()
+
+
+def account_bucket(account_id: str, name: str) -> bytes:
+    return b"b" + account_id.encode() + b"\x00" + name.encode()
+
+
+def head(bucket_id: int, key: bytes) -> bytes:
+    return b"h" + uint64(bucket_id) + key
+
+
+def versions(bucket_id: int, key: bytes) -> bytes:
+    """Prefix of all versions of a key."""
+    return b"v" + uint64(bucket_id) + escape(key)
+
+
+def version(bucket_id: int, key: bytes, row: bytes) -> bytes:
+    return b"v" + uint64(bucket_id) + escape(key) + row
+
+
+def data(bucket_id: int, key: bytes, row: bytes) -> bytes:
+    return b"d" + uint64(bucket_id) + escape(key) + row
+
+
+def null_pointer(bucket_id: int, key: bytes) -> bytes:
+    return b"n" + uint64(bucket_id) + key
+
+
+def version_row(order: int, random: bytes) -> bytes:
+    """Where a version of this order is, within its key; also its version id."""
+    return uint64(UINT64_MAX - order) + random
+
+
+def order_of(row: bytes) -> int:
+    """The order in a version row or version id."""
+    return UINT64_MAX - int.from_bytes(row[:8], "big")
+
+
+def bucket_rows(kind: bytes, bucket_id: int) -> bytes:
+    """Prefix of all rows of a kind (h, v, n, u, U) in a bucket."""
+    return kind + uint64(bucket_id)
+
+
+def split_key_row(row_key: bytes) -> tuple[bytes, bytes]:
+    """The object key and the 16 bytes behind it, of a v or u row."""
+    return unescape(row_key[9:-VERSION_ROW_BYTES]), row_key[-VERSION_ROW_BYTES:]
+
+
+def upload(bucket_id: int, key: bytes, upload_id: bytes) -> bytes:
+    return b"u" + uint64(bucket_id) + escape(key) + upload_id
+
+
+def uploads(bucket_id: int, key: bytes) -> bytes:
+    """Prefix of all uploads of a key."""
+    return b"u" + uint64(bucket_id) + escape(key)
+
+
+def parts(upload_id: bytes) -> bytes:
+    """Prefix of all parts of an upload."""
+    return b"p" + upload_id
+
+
+def part(upload_id: bytes, number: int) -> bytes:
+    return b"p" + upload_id + number.to_bytes(2, "big")
+
+
+def part_runs(upload_id: bytes, chunk: int) -> bytes:
+    return b"r" + upload_id + chunk.to_bytes(2, "big")
+
+
+def blob_owner(blob_id: bytes) -> bytes:
+    return b"o" + blob_id
+
+
+def garbage(due_ns: int, random: bytes) -> bytes:
+    return b"g" + uint64(due_ns) + random
+
+
+def session(session_id: int) -> bytes:
+    return b"s" + uint64(session_id)
+
+
+def transaction(transaction_id: bytes) -> bytes:
+    return b"t" + transaction_id
+
+
+def account(account_id: str) -> bytes:
+    return b"a" + account_id.encode()
+
+
+def access_key(name: str) -> bytes:
+    return b"k" + name.encode()
+
+
+def node(name: str) -> bytes:
+    return b"N" + name.encode()
+
+
+def disk(disk_id: int) -> bytes:
+    return b"D" + uint64(disk_id)
+
+
+def profile(name: str) -> bytes:
+    return b"P" + name.encode()
+
+
+def lease(name: str) -> bytes:
+    return b"l" + name.encode()
+
+
+def repair(blob_id: bytes) -> bytes:
+    return b"j" + blob_id
+
+
+def change(sequence: int) -> bytes:
+    return b"c" + uint64(sequence)
+
+
+def consumer(name: str) -> bytes:
+    return b"x" + name.encode()
+
+
+def usage(bucket_id: int, counter: str) -> bytes:
+    return b"U" + uint64(bucket_id) + counter.encode()
+
+
+def single(name: str) -> bytes:
+    return b"C" + name.encode()

@@ -1,0 +1,73 @@
+"""The change log: what happened in buckets that somebody reads changes of, in commit order.
+
+A record is part of the commit that made the change. Nobody reads yet; replication and events will.
+"""
+
+from metaservice import keys
+from metaservice.transaction import Transaction
+from proto import meta_pb2, records_pb2
+
+BEGIN = b"c"
+
+
+def add_change(
+    transaction: Transaction,
+    bucket: records_pb2.Bucket,
+    kind: str,
+    key: bytes,
+    version: records_pb2.Version,
+) -> None:
+    """Record a change, if the bucket has consumers. The version's order is the sequence."""
+    if not bucket.consumers:
+        return
+    record = records_pb2.ChangeRecord(
+        sequence=transaction.next_order(),
+        bucket_id=bucket.bucket_id,
+        key=key,
+        kind=kind,
+        version=version,
+        consumers=bucket.consumers,
+        time_ns=transaction.now_ns,
+    )
+    transaction.put(keys.change(record.sequence), record.SerializeToString())
+
+
+async def read_changes(
+    transaction: Transaction, request: meta_pb2.ReadChanges
+) -> meta_pb2.ReadChangesReply:
+    """Records for one consumer after a sequence, in order."""
+    records: list[records_pb2.ChangeRecord] = []
+    begin = keys.change(request.after_sequence + 1)
+    while len(records) < request.limit:
+        rows = await transaction.scan(begin, keys.after(BEGIN), request.limit)
+        for _, value in rows:
+            record = records_pb2.ChangeRecord.FromString(value)
+            if request.consumer in record.consumers and len(records) < request.limit:
+                records.append(record)
+        if len(rows) < request.limit:
+            break
+        begin = rows[-1][0] + b"\x00"
+    return meta_pb2.ReadChangesReply(records=records)
+
+
+async def trim_changes(
+    transaction: Transaction, request: meta_pb2.TrimChanges
+) -> meta_pb2.TrimChangesReply:
+    """Note how far a consumer is, and drop a bounded number of records that all have read."""
+    transaction.put(keys.consumer(request.consumer), keys.uint64(request.through_sequence))
+    rows = await transaction.scan(BEGIN, keys.change(request.through_sequence + 1), 100)
+    for key, value in rows:
+        record = records_pb2.ChangeRecord.FromString(value)
+        if await _all_have_read(transaction, record, request):
+            transaction.delete(key)
+    return meta_pb2.TrimChangesReply()
+
+
+async def _all_have_read(
+    transaction: Transaction, record: records_pb2.ChangeRecord, request: meta_pb2.TrimChanges
+) -> bool:
+    for consumer in record.consumers:
+        through = await transaction.get(keys.consumer(consumer))
+        if through is None or int.from_bytes(through, "big") < record.sequence:
+            return False
+    return True

@@ -1,0 +1,77 @@
+"""The frame of a service process: event loop, signals, graceful stop, exit code."""
+
+import asyncio
+import logging
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+import uvloop
+
+from common import faults
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 30.0
+EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 2
+
+
+class App(Protocol):
+    """A service: parts that are built, started and stopped."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Stopper:
+    """How a part asks its whole process to stop, because it cannot go on."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.is_failed = False
+
+    def stop(self, *, is_failed: bool = False) -> None:
+        """End the process gracefully."""
+        self.is_failed = self.is_failed or is_failed
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Wait for the word."""
+        await self._event.wait()
+
+
+def run(make_app: Callable[[Stopper], App]) -> int:
+    """Run a service until SIGTERM or SIGINT; returns the exit code."""
+    _raise_file_limit()
+    return uvloop.run(_serve(make_app))
+
+
+async def _serve(make_app: Callable[[Stopper], App]) -> int:
+    stopper = Stopper()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopper.stop)
+    try:
+        app = make_app(stopper)
+        await app.start()
+    except (faults.Fault, OSError) as error:
+        log.error("cannot start: %s", error)
+        sys.stderr.flush()
+        return EXIT_CONFIG if isinstance(error, faults.Invalid) else EXIT_FAILED
+    await stopper.wait()
+    log.info("stopping")
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await app.stop()
+    except TimeoutError:
+        log.error("did not stop in time")
+        return EXIT_FAILED
+    return EXIT_FAILED if stopper.is_failed else EXIT_OK
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,114 @@
+"""The metadata service process: builds every part and wires them."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from common import faults
+from common.admin_server import AdminServer
+from common.clock import SystemClock
+from common.frames import FrameServer
+from common.keyring import KeyRing
+from common.process import Stopper
+from common.process import run as run_process
+from common.rpc import RpcServer
+from common.supervisor import Step, Supervisor
+from common.telemetry import configure_logging
+from metaservice import keys
+from metaservice.config import MetaServiceConfig
+from metaservice.kv.interface import Store
+from metaservice.kv.memory import MemoryStore
+from metaservice.kv.rocks import RocksStore
+from metaservice.operations.nodes import CLUSTER_ID, EPOCH, REGION
+from metaservice.operations.upkeep import UploadTrimmer, trim_transactions
+from metaservice.server import MetaServer
+from metaservice.service import SERVICE, MetaControl
+from metaservice.transaction import Transaction
+from proto import admin_pb2, admin_pb2_grpc, meta_pb2, records_pb2
+
+log = logging.getLogger(__name__)
+
+FORMAT = keys.single("format")
+FORMAT_NUMBER = 1
+UPKEEP_S = 10.0
+
+
+class MetaServiceApp:
+    """All parts of the metadata service."""
+
+    def __init__(self, config: MetaServiceConfig, stopper: Stopper) -> None:
+        self._config = config
+        self._clock = SystemClock()
+        self._ring = KeyRing.load(config.keyring_file)
+        self._store = self._open_store(stopper)
+        self._meta = MetaServer(self._store, self._clock)
+        secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
+        self._frames = FrameServer(self._meta.handlers(), secret=secret)
+        control = MetaControl(self._meta.transactor, self._meta.nodes, self._ring)
+        self._rpc = RpcServer(
+            {SERVICE: partial(admin_pb2_grpc.add_MetaControlServicer_to_server, control)}
+        )
+        self._admin = AdminServer(lambda: True)
+        self._supervisor = Supervisor(self._clock)
+
+    def _open_store(self, stopper: Stopper) -> Store:
+        if self._config.engine == "memory":
+            return MemoryStore()
+        self._config.directory.mkdir(parents=True, exist_ok=True)
+        return RocksStore(
+            self._config.directory, on_poisoned=lambda: stopper.stop(is_failed=True)
+        )
+
+    async def start(self) -> None:
+        """Check or write the cluster's identity, then listen."""
+        config = self._config
+        await self._meta.transactor.write(self._identify, admin_pb2.SetDiskStateReply)
+        port = await self._frames.start(config.host, config.port)
+        control = await self._rpc.start(f"{config.control_host}:{config.control_port}")
+        admin = await self._admin.start(config.admin_host, config.admin_port)
+        trimmer = UploadTrimmer()
+        self._supervisor.add("trim_transactions", UPKEEP_S, self._upkeep(trim_transactions))
+        self._supervisor.add("trim_uploads", UPKEEP_S, self._upkeep(trimmer.step))
+        await self._supervisor.start()
+        log.info(
+            "metadata service is up", extra={"port": port, "control": control, "admin": admin}
+        )
+
+    async def stop(self) -> None:
+        """Finish what was accepted, close the engine."""
+        await self._supervisor.stop()
+        await self._frames.stop()
+        await self._rpc.stop()
+        await self._store.close()
+        await self._admin.stop()
+
+    def _upkeep(
+        self, body: Callable[[Transaction], Awaitable[meta_pb2.FinishGarbageReply]]
+    ) -> Step:
+        return lambda: self._meta.transactor.write(body, meta_pb2.FinishGarbageReply)
+
+    async def _identify(self, transaction: Transaction) -> admin_pb2.SetDiskStateReply:
+        """Make a new store this cluster's; refuse another's, or one of a newer format."""
+        config = self._config
+        stored = await transaction.get(FORMAT)
+        if stored is not None and int.from_bytes(stored, "big") > FORMAT_NUMBER:
+            raise faults.Invalid("directory", str(config.directory), "of a newer Ostraka")
+        known = await transaction.get(CLUSTER_ID)
+        if known is not None:
+            if known.decode() != config.cluster_id:
+                raise faults.Invalid("directory", str(config.directory), "of another cluster")
+            return admin_pb2.SetDiskStateReply()
+        transaction.put(FORMAT, keys.uint64(FORMAT_NUMBER))
+        transaction.put(CLUSTER_ID, config.cluster_id.encode())
+        transaction.put(REGION, config.region.encode())
+        transaction.put(EPOCH, keys.uint64(1))
+        for profile in config.profiles:
+            record = records_pb2.Profile(name=profile.name, k=profile.k, m=profile.m)
+            transaction.put(keys.profile(profile.name), record.SerializeToString())
+        return admin_pb2.SetDiskStateReply()
+
+
+def run(config: MetaServiceConfig) -> int:
+    """Run the service until it is told to stop; returns the exit code."""
+    configure_logging("metaservice", config.log_level)
+    return run_process(lambda stopper: MetaServiceApp(config, stopper))

@@ -1,0 +1,186 @@
+"""Storage nodes and disks: registration, heartbeats, and the topology that others see.
+
+What places data is in rows: names, zones, addresses, disks and their states; every change of it
+raises the epoch. What changes by the second (free bytes, the last heartbeat) stays in memory.
+"""
+
+from common import faults
+from common.clock import Clock
+from metaservice import keys
+from metaservice.kv.interface import Store
+from metaservice.transaction import Transaction
+from proto import admin_pb2, meta_pb2, records_pb2
+
+EPOCH = keys.single("topology_epoch")
+CLUSTER_ID = keys.single("cluster_id")
+REGION = keys.single("region")
+NEXT_DISK_ID = keys.single("next_disk_id")
+HEARTBEAT_MISSED_S = 3.0  # a node that was silent for so long is taken for dead
+ROWS_MAX = 100_000
+
+
+class NodeRegistry:
+    """Heartbeats, and the last picture of nodes and disks."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen_s: dict[str, float] = {}
+        self._disks: dict[int, records_pb2.Disk] = {}
+
+    def heard(self, name: str, disks: list[records_pb2.Disk]) -> None:
+        """Note a heartbeat and what it said about disks."""
+        self._seen_s[name] = self._clock.monotonic_s()
+        for disk in disks:
+            self._disks[disk.disk_id] = disk
+
+    def age_s(self, name: str) -> float | None:
+        """Seconds since the last heartbeat; None if there was none since the service started."""
+        seen = self._seen_s.get(name)
+        return self._clock.monotonic_s() - seen if seen is not None else None
+
+    def health(self, name: str) -> meta_pb2.NodeHealth:
+        """Whether a node is taken for alive."""
+        age_s = self.age_s(name)
+        return meta_pb2.NodeHealth(
+            name=name,
+            is_alive=age_s is not None and age_s < HEARTBEAT_MISSED_S,
+            heartbeat_age_ms=int(age_s * 1000) if age_s is not None else 2**62,
+        )
+
+    def refresh(self, disk: records_pb2.Disk) -> None:
+        """Put what the last heartbeat said into a stored record."""
+        latest = self._disks.get(disk.disk_id)
+        if latest is not None:
+            disk.free_bytes = latest.free_bytes
+            disk.used_bytes = latest.used_bytes
+            disk.fragment_count = latest.fragment_count
+
+
+class NodeOperations:
+    """Heartbeat, topology, states."""
+
+    def __init__(self, registry: NodeRegistry, store: Store) -> None:
+        self._registry = registry
+        self._store = store
+
+    async def heartbeat(
+        self, transaction: Transaction, request: meta_pb2.Heartbeat
+    ) -> meta_pb2.HeartbeatReply:
+        """Register a node and its disks, or note that they live.
+
+        raises   Invalid if the node belongs to another cluster
+        """
+        cluster_id = (await transaction.get_unchecked(CLUSTER_ID) or b"").decode()
+        if request.cluster_id and request.cluster_id != cluster_id:
+            raise faults.Invalid("cluster_id", request.cluster_id, "another cluster's")
+        node = request.node
+        changed = False
+        disks: list[records_pb2.Disk] = []
+        for reported in request.disks:
+            disk, is_changed = await self._disk(transaction, node, reported)
+            disks.append(disk)
+            changed = changed or is_changed
+        record = records_pb2.Node()
+        record.CopyFrom(node)
+        record.heartbeat_ns = 0
+        del record.disk_ids[:]
+        record.disk_ids.extend(disk.disk_id for disk in disks)
+        row = record.SerializeToString()
+        if await transaction.get(keys.node(node.name)) != row:
+            transaction.put(keys.node(node.name), row)
+            changed = True
+        epoch = await _epoch(transaction)
+        if changed:
+            epoch += 1
+            transaction.put(EPOCH, keys.uint64(epoch))
+        self._registry.heard(node.name, disks)
+        return meta_pb2.HeartbeatReply(cluster_id=cluster_id, topology_epoch=epoch, disks=disks)
+
+    async def get_topology(
+        self, transaction: Transaction, request: meta_pb2.GetTopology
+    ) -> meta_pb2.GetTopologyReply:
+        """Nodes, disks and profiles if the epoch is another than known; liveness always."""
+        names = [
+            records_pb2.Node.FromString(value).name
+            for _, value in await transaction.scan(b"N", b"O", ROWS_MAX)
+        ]
+        reply = meta_pb2.GetTopologyReply(health=[self._registry.health(name) for name in names])
+        if await _epoch(transaction) != request.known_epoch:
+            reply.topology.CopyFrom(await self.topology(transaction))
+        return reply
+
+    async def topology(self, transaction: Transaction) -> records_pb2.Topology:
+        """The whole picture, free space as of the last heartbeats."""
+        topology = records_pb2.Topology(
+            epoch=await _epoch(transaction),
+            cluster_id=(await transaction.get_unchecked(CLUSTER_ID) or b"").decode(),
+            region=(await transaction.get_unchecked(REGION) or b"").decode(),
+        )
+        for _, value in await transaction.scan(b"N", b"O", ROWS_MAX):
+            topology.nodes.append(records_pb2.Node.FromString(value))
+        for _, value in await transaction.scan(b"D", b"E", ROWS_MAX):
+            disk = records_pb2.Disk.FromString(value)
+            self._registry.refresh(disk)
+            topology.disks.append(disk)
+        for _, value in await transaction.scan(b"P", b"Q", ROWS_MAX):
+            topology.profiles.append(records_pb2.Profile.FromString(value))
+        return topology
+
+    async def set_disk_state(
+        self, transaction: Transaction, request: admin_pb2.SetDiskStateRequest
+    ) -> admin_pb2.SetDiskStateReply:
+        """Drain, return or remove a disk. raises NotFound("disk")"""
+        stored = await transaction.get(keys.disk(request.disk_id))
+        if stored is None:
+            raise faults.NotFound("disk", str(request.disk_id))
+        disk = records_pb2.Disk.FromString(stored)
+        if disk.state != request.state:
+            disk.state = request.state
+            transaction.put(keys.disk(disk.disk_id), disk.SerializeToString())
+            transaction.put(EPOCH, keys.uint64(await _epoch(transaction) + 1))
+        return admin_pb2.SetDiskStateReply()
+
+    async def _disk(
+        self, transaction: Transaction, node: records_pb2.Node, reported: records_pb2.Disk
+    ) -> tuple[records_pb2.Disk, bool]:
+        """The record of a reported disk, and whether placement must know of a change."""
+        stored = await self._stored_disk(transaction, reported)
+        disk = records_pb2.Disk()
+        disk.CopyFrom(reported)
+        disk.node_name, disk.zone = node.name, node.zone
+        if stored is None:
+            next_id = await transaction.get(NEXT_DISK_ID)
+            disk.disk_id = int.from_bytes(next_id, "big") if next_id is not None else 1
+            transaction.put(NEXT_DISK_ID, keys.uint64(disk.disk_id + 1))
+        else:
+            disk.disk_id = stored.disk_id
+            if stored.state in (records_pb2.Disk.DRAINING, records_pb2.Disk.REMOVED):
+                disk.state = stored.state  # an operator's word stands over the node's
+        placed = records_pb2.Disk()
+        placed.CopyFrom(disk)
+        placed.free_bytes = placed.used_bytes = placed.fragment_count = 0
+        row = placed.SerializeToString()
+        if await transaction.get(keys.disk(disk.disk_id)) == row:
+            return disk, False
+        transaction.put(keys.disk(disk.disk_id), row)
+        return disk, True
+
+    async def _stored_disk(
+        self, transaction: Transaction, reported: records_pb2.Disk
+    ) -> records_pb2.Disk | None:
+        if reported.disk_id:
+            stored = await transaction.get_unchecked(keys.disk(reported.disk_id))
+            if stored is not None:
+                disk = records_pb2.Disk.FromString(stored)
+                if disk.disk_uuid == reported.disk_uuid:
+                    return disk
+        for _, value in await transaction.scan(b"D", b"E", ROWS_MAX):
+            disk = records_pb2.Disk.FromString(value)
+            if disk.disk_uuid == reported.disk_uuid:
+                return disk
+        return None
+
+
+async def _epoch(transaction: Transaction) -> int:
+    stored = await transaction.get(EPOCH)
+    return int.from_bytes(stored, "big") if stored is not None else 0

@@ -1,0 +1,163 @@
+"""Calls of the hot plane to operations: parse, run as a transaction, answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from common import faults
+from common.clock import Clock
+from common.frames import Answer, Call, Handler
+from metaservice.kv.interface import Store
+from metaservice.operations import (
+    buckets,
+    changes,
+    credentials,
+    garbage,
+    leases,
+    listing,
+    multipart,
+    objects,
+    repairs,
+    sessions,
+    tagging,
+    usage,
+)
+from metaservice.operations.nodes import NodeOperations, NodeRegistry
+from metaservice.operations.sessions import Leases, SessionOperations
+from metaservice.table import REPLIES, Entry, Kind, Method
+from metaservice.transaction import Transaction, Transactor
+from proto import meta_pb2, records_pb2
+
+Operation = Callable[..., Awaitable[Any]]
+
+
+class MetaServer:
+    """The table of handlers over one store."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.transactor = Transactor(store, clock)
+        self.nodes = NodeOperations(NodeRegistry(clock), store)
+        self._sessions = SessionOperations(Leases(clock))
+
+    def handlers(self) -> dict[int, Handler]:
+        """Handlers by method id."""
+        return {int(method): self._handler(entry) for method, entry in self._table().items()}
+
+    def _table(self) -> dict[Method, Entry]:
+        reads: dict[Method, Operation] = {
+            Method.GET_BUCKET: buckets.get_bucket,
+            Method.LIST_BUCKETS: buckets.list_buckets,
+            Method.LIST_KEYS: listing.list_keys,
+            Method.LIST_VERSIONS: listing.list_versions,
+            Method.GET_UPLOAD: multipart.get_upload,
+            Method.LIST_PARTS: multipart.list_parts,
+            Method.GET_PARTS: multipart.get_parts,
+            Method.LIST_UPLOADS: listing.list_uploads,
+            Method.GET_TOPOLOGY: self.nodes.get_topology,
+            Method.GET_ACCESS_KEY: credentials.get_access_key,
+            Method.LIST_GARBAGE: garbage.list_garbage,
+            Method.CHECK_BLOBS: garbage.check_blobs,
+            Method.READ_CHANGES: changes.read_changes,
+            Method.LIST_REPAIRS: repairs.list_repairs,
+            Method.RENEW_SESSION: self._sessions.renew_session,
+            Method.USAGE: usage.usage,
+        }
+        writes: dict[Method, Operation] = {
+            Method.CREATE_BUCKET: buckets.create_bucket,
+            Method.DELETE_BUCKET: buckets.delete_bucket,
+            Method.UPDATE_BUCKET: buckets.update_bucket,
+            Method.DELETE_VERSION: objects.delete_version,
+            Method.SET_TAGS: tagging.set_tags,
+            Method.CREATE_UPLOAD: multipart.create_upload,
+            Method.COMMIT_PART: multipart.commit_part,
+            Method.COMPLETE_UPLOAD: multipart.complete_upload,
+            Method.ABORT_UPLOAD: multipart.abort_upload,
+            Method.OPEN_SESSION: self._sessions.open_session,
+            Method.CLOSE_SESSION: self._sessions.close_session,
+            Method.LIST_ENDED_SESSIONS: self._sessions.list_ended_sessions,
+            Method.HEARTBEAT: self.nodes.heartbeat,
+            Method.ACQUIRE_LEASE: leases.acquire_lease,
+            Method.EXPAND_GARBAGE: garbage.expand_garbage,
+            Method.FINISH_GARBAGE: garbage.finish_garbage,
+            Method.MARK_WALKED: sessions.mark_walked,
+            Method.TRIM_CHANGES: changes.trim_changes,
+            Method.REPORT_BAD: repairs.report_bad,
+        }
+        table = {method: Entry(*REPLIES[method], Kind.READ, run) for method, run in reads.items()}
+        table |= {
+            method: Entry(*REPLIES[method], Kind.WRITE, run) for method, run in writes.items()
+        }
+        table[Method.GET_VERSION] = Entry(
+            *REPLIES[Method.GET_VERSION], Kind.READ, objects.get_version, returns_data=True
+        )
+        table[Method.COMMIT_VERSION] = Entry(
+            *REPLIES[Method.COMMIT_VERSION], Kind.WRITE, objects.commit_version, takes_data=True
+        )
+        table[Method.DELETE_VERSIONS] = Entry(
+            *REPLIES[Method.DELETE_VERSIONS], Kind.MANY, objects.delete_version
+        )
+        return table
+
+    def _handler(self, entry: Entry) -> Handler:
+        if entry.kind is Kind.READ:
+            return self._reader(entry)
+        if entry.kind is Kind.MANY:
+            return self._delete_versions
+        return self._writer(entry)
+
+    def _reader(self, entry: Entry) -> Handler:
+        parse, operation = entry.request.FromString, entry.operation
+        transactor = self.transactor
+
+        async def read(call: Call) -> Answer:
+            request = parse(call.header)
+            result = await transactor.read(lambda transaction: operation(transaction, request))
+            if entry.returns_data:
+                reply, data = result
+                return Answer(reply.SerializeToString(), (data,) if data else ())
+            return Answer(result.SerializeToString())
+
+        return read
+
+    def _writer(self, entry: Entry) -> Handler:
+        parse, operation, reply_type = entry.request.FromString, entry.operation, entry.reply
+        has_writer = "writer" in entry.request.DESCRIPTOR.fields_by_name
+
+        async def write(call: Call) -> Answer:
+            request: Any = parse(call.header)
+            if entry.takes_data:
+                data = bytes(call.payload)
+
+                def body(transaction: Transaction) -> Awaitable[Any]:
+                    return operation(transaction, request, data)
+
+            else:
+
+                def body(transaction: Transaction) -> Awaitable[Any]:
+                    return operation(transaction, request)
+
+            writer = request.writer if has_writer else None
+            reply = await self.transactor.write(body, reply_type, writer)
+            return Answer(reply.SerializeToString())
+
+        return write
+
+    async def _delete_versions(self, call: Call) -> Answer:
+        """Many deletes, each a transaction of its own; the group commit makes them one sync."""
+        request = meta_pb2.DeleteVersions.FromString(call.header)
+        results = await asyncio.gather(*[self._delete_one(delete) for delete in request.deletes])
+        return Answer(meta_pb2.DeleteVersionsReply(results=results).SerializeToString())
+
+    async def _delete_one(self, delete: meta_pb2.DeleteVersion) -> meta_pb2.DeleteResult:
+        try:
+            reply = await self.transactor.write(
+                lambda transaction: objects.delete_version(transaction, delete),
+                meta_pb2.CommitReply,
+                delete.writer,
+            )
+        except faults.Fault as fault:
+            fields = [
+                records_pb2.Pair(name=name, value=value) for name, value in fault.fields.items()
+            ]
+            return meta_pb2.DeleteResult(fault=type(fault).__name__, fault_fields=fields)
+        return meta_pb2.DeleteResult(reply=reply)

@@ -1,0 +1,103 @@
+"""The control plane of the metadata service: cluster status, accounts, keys, disk states."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from common.keyring import KeyRing
+from common.rpc import answer
+from metaservice.operations import garbage, repairs
+from metaservice.operations.credentials import CredentialOperations
+from metaservice.operations.nodes import NodeOperations
+from metaservice.transaction import Transaction, Transactor
+from proto import admin_pb2, admin_pb2_grpc, meta_pb2
+
+SERVICE = "ostraka.admin.MetaControl"
+
+
+class MetaControl(admin_pb2_grpc.MetaControlServicer):
+    """gRPC messages to operations."""
+
+    def __init__(self, transactor: Transactor, nodes: NodeOperations, ring: KeyRing) -> None:
+        self._transactor = transactor
+        self._nodes = nodes
+        self._credentials = CredentialOperations(ring)
+
+    async def ClusterStatus(self, request: Any, context: Any) -> admin_pb2.ClusterStatusReply:  # noqa: N802
+        return await answer(context, self._transactor.read(self._status))
+
+    async def CreateAccount(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._write(
+            context, request, self._credentials.create_account, admin_pb2.AccountReply
+        )
+
+    async def ListAccounts(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._read(context, request, self._credentials.list_accounts)
+
+    async def DeleteAccount(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._write(
+            context, request, self._credentials.delete_account, admin_pb2.DeleteAccountReply
+        )
+
+    async def CreateKey(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._write(
+            context, request, self._credentials.create_key, admin_pb2.KeyReply
+        )
+
+    async def ListKeys(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._read(context, request, self._credentials.list_keys)
+
+    async def SetKeyEnabled(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._write(
+            context, request, self._credentials.set_key_enabled, admin_pb2.KeyReply
+        )
+
+    async def DeleteKey(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._write(
+            context, request, self._credentials.delete_key, admin_pb2.DeleteKeyReply
+        )
+
+    async def SetDiskState(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._write(
+            context, request, self._nodes.set_disk_state, admin_pb2.SetDiskStateReply
+        )
+
+    async def _status(self, transaction: Transaction) -> admin_pb2.ClusterStatusReply:
+        topology = await self._nodes.topology(transaction)
+        health = await self._nodes.get_topology(
+            transaction, meta_pb2.GetTopology(known_epoch=topology.epoch)
+        )
+        jobs = await repairs.list_repairs(transaction, meta_pb2.ListRepairs(limit=0))
+        waiting = await garbage.list_garbage(transaction, meta_pb2.ListGarbage(limit=0))
+        return admin_pb2.ClusterStatusReply(
+            topology=topology,
+            nodes=[
+                admin_pb2.NodeState(
+                    name=node.name,
+                    is_alive=node.is_alive,
+                    heartbeat_age_ms=node.heartbeat_age_ms,
+                )
+                for node in health.health
+            ],
+            degraded_blobs=jobs.pending,
+            garbage_pending=waiting.pending,
+            metadata_engine="rocksdb",
+            metadata_survives="nothing: metadata lives on one disk",
+        )
+
+    async def _read(
+        self, context: Any, request: Message, operation: Callable[..., Awaitable[Any]]
+    ) -> Any:
+        work = self._transactor.read(lambda transaction: operation(transaction, request))
+        return await answer(context, work)
+
+    async def _write(
+        self,
+        context: Any,
+        request: Message,
+        operation: Callable[..., Awaitable[Any]],
+        reply: type[Message],
+    ) -> Any:
+        work = self._transactor.write(lambda transaction: operation(transaction, request), reply)
+        return await answer(context, work)

@@ -37,7 +37,6 @@ class PutCell(_message.Message):
     BLOCK_BYTES_FIELD_NUMBER: _builtins.int
     BLOCK_CHECKSUMS_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
-    EPILOGUE_FIELD_NUMBER: _builtins.int
     blob_id: _builtins.bytes
     index: _builtins.int
     """fragment index 0 .. k+m-1"""
@@ -54,8 +53,6 @@ class PutCell(_message.Message):
     """little-endian uint32 each, of this cell"""
     identity: _builtins.bytes
     """FragmentIdentity, with the first cell; on disk it makes extents self-describing"""
-    epilogue: _builtins.bytes
-    """with the last cell: what was known only at the end"""
     def __init__(
         self,
         *,
@@ -69,11 +66,10 @@ class PutCell(_message.Message):
         block_bytes: _builtins.int = ...,
         block_checksums: _builtins.bytes = ...,
         identity: _builtins.bytes = ...,
-        epilogue: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "block_bytes", b"block_bytes", "block_checksums", b"block_checksums", "cell_bytes", b"cell_bytes", "cell_index", b"cell_index", "disk_id", b"disk_id", "epilogue", b"epilogue", "fragment_bytes", b"fragment_bytes", "identity", b"identity", "index", b"index", "last", b"last"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "block_bytes", b"block_bytes", "block_checksums", b"block_checksums", "cell_bytes", b"cell_bytes", "cell_index", b"cell_index", "disk_id", b"disk_id", "fragment_bytes", b"fragment_bytes", "identity", b"identity", "index", b"index", "last", b"last"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

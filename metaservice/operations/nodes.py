@@ -159,6 +159,8 @@ class NodeOperations:
         placed = records_pb2.Disk()
         placed.CopyFrom(disk)
         placed.free_bytes = placed.used_bytes = placed.fragment_count = 0
+        if stored is not None and _is_about(stored.capacity_bytes, disk.capacity_bytes):
+            placed.capacity_bytes = stored.capacity_bytes  # no new epoch for every file written
         row = placed.SerializeToString()
         if await transaction.get(keys.disk(disk.disk_id)) == row:
             return disk, False
@@ -179,6 +181,10 @@ class NodeOperations:
             if disk.disk_uuid == reported.disk_uuid:
                 return disk
         return None
+
+
+def _is_about(known: int, now: int) -> bool:
+    return abs(known - now) * 10 <= known
 
 
 async def _epoch(transaction: Transaction) -> int:

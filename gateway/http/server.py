@@ -1,0 +1,264 @@
+"""The S3 listener: aiohttp's low-level server in front of one function, request to reply.
+
+No router and no middleware of aiohttp's: the pipeline does that. This module turns bytes into
+HttpRequest, HttpReply into bytes, and keeps what belongs to connections: their number, idle time,
+`Expect: 100-continue`, what happens when a peer goes away in the middle.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from email.utils import formatdate
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDict
+
+from common import limits
+from common.clock import Clock
+from gateway.http.body import RequestBody
+from gateway.http.request import HttpReply, HttpRequest, ReplyStream
+from gateway.s3 import errors
+
+Handler = Callable[[HttpRequest], Awaitable[HttpReply]]
+log = logging.getLogger(__name__)
+
+WRITE_BUFFER_HIGH_BYTES = 256 * limits.KIB
+STOP_GRACE_S = 20.0
+
+
+class Connection(RequestHandler):
+    """One client connection; answers what is not HTTP with S3's XML."""
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        manager = self._manager
+        if manager is not None and len(manager.connections) > limits.CONNECTIONS_MAX:
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("request failed outside the pipeline", exc_info=exc)
+            error: errors.S3Error = errors.InternalError()
+        else:
+            error = errors.InvalidRequest(message="The request is not well-formed HTTP.")
+        body = errors.render_error(error, request.path, secrets.token_hex(8).upper(), "")
+        self.close()
+        return web.Response(status=error.status, body=body, content_type="application/xml")
+
+
+class Listener(web.Server):
+    """web.Server that makes our connections."""
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Server:
+    """Serves one handler on one or more addresses; several processes may share a port."""
+
+    def __init__(self, handler: Handler, clock: Clock, host_id: str) -> None:
+        self._handler = handler
+        self._clock = clock
+        self._host_id = host_id
+        self._listener: Listener | None = None
+        self._servers: list[asyncio.Server] = []
+        self._date = (0, "")
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen; port 0 chooses one. Returns the port."""
+        if self._listener is None:
+            self._listener = Listener(
+                self._handle,
+                access_log=None,
+                auto_decompress=False,
+                keepalive_timeout=limits.KEEP_ALIVE_S,
+                max_line_size=limits.URI_BYTES_MAX,
+                max_field_size=limits.HEADER_BYTES_MAX,
+                read_bufsize=256 * limits.KIB,
+                lingering_time=5.0,
+            )
+        server = await asyncio.get_running_loop().create_server(
+            self._listener, host, port, reuse_port=True, backlog=4096, ssl=tls
+        )
+        self._servers.append(server)
+        port_number: int = server.sockets[0].getsockname()[1]
+        return port_number
+
+    async def stop(self) -> None:
+        """Accept nothing more, let requests in flight finish, then close."""
+        for server in self._servers:
+            server.close()
+        if self._listener is not None:
+            self._listener.pre_shutdown()
+            await self._listener.shutdown(STOP_GRACE_S)
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._listener.connections) if self._listener is not None else 0
+
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        request = self._read(http)
+        reply = await self._handler(request)
+        headers = CIMultiDict(reply.headers)
+        headers["date"] = self._http_date()
+        headers["server"] = "Ostraka"
+        if isinstance(reply.body, bytes):
+            return self._whole(reply, headers, request.method)
+        return await self._stream(http, reply, reply.body, headers, request.method)
+
+    def _read(self, http: web.BaseRequest) -> HttpRequest:
+        message = (
+            http._message
+        )  # the parsed head: BaseRequest offers no cheaper way to the raw names
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in message.raw_headers:
+            name = raw_name.decode("ascii").lower()
+            value = _header_text(raw_value)
+            # Repeated headers are one list to HTTP; signatures are made over the joined form.
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
+        raw_path, _, raw_query = message.path.partition("?")
+        if not raw_path.startswith("/"):
+            raw_path = _absolute_form_path(raw_path, headers)
+        length = headers.get("content-length")
+        size = int(length) if length is not None else (None if message.chunked else 0)
+        send_continue = None
+        if headers.get("expect", "").lower() == "100-continue":
+            send_continue = _continue_sender(http)
+        transport = http.transport
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        return HttpRequest(
+            method=message.method,
+            raw_path=raw_path,
+            raw_query=raw_query,
+            headers=headers,
+            body=RequestBody(http.content, size, send_continue, self._clock),
+            peer=peer[0] if isinstance(peer, tuple) else "",
+            is_tls=http.protocol.ssl_context is not None,
+            request_id=secrets.token_hex(8).upper(),
+            host_id=self._host_id,
+        )
+
+    def _whole(self, reply: HttpReply, headers: CIMultiDict[str], method: str) -> web.Response:
+        body = reply.body
+        assert isinstance(body, bytes)
+        response = web.Response(status=reply.status, headers=headers)
+        if method == "HEAD" or reply.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            # A HEAD names the length of what a GET would send.
+            if reply.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+                headers.setdefault("content-length", str(len(body)))
+                response.headers["content-length"] = headers["content-length"]
+        else:
+            response.body = body
+        _trim_content_type(response, headers)
+        if reply.close:
+            response.force_close()
+        return response
+
+    async def _stream(
+        self,
+        http: web.BaseRequest,
+        reply: HttpReply,
+        stream: ReplyStream,
+        headers: CIMultiDict[str],
+        method: str,
+    ) -> web.StreamResponse:
+        headers["content-length"] = str(reply.body_bytes)
+        response = web.StreamResponse(status=reply.status, headers=headers)
+        _trim_content_type(response, headers)
+        async with aclosing(stream):  # type: ignore[type-var]
+            await response.prepare(http)
+            if method == "HEAD":
+                return response
+            transport = http.transport
+            if transport is None:
+                raise ConnectionResetError("client went away")
+            try:
+                await self._send(http, response, stream)
+            except BaseException:
+                # After the first byte the only honest error is a cut connection.
+                transport.abort()
+                raise
+            await response.write_eof()
+        return response
+
+    async def _send(
+        self, http: web.BaseRequest, response: web.StreamResponse, stream: ReplyStream
+    ) -> None:
+        transport = http.transport
+        assert transport is not None
+        # Pieces live in reused buffers: a piece may be replaced only when the kernel has it all.
+        transport.set_write_buffer_limits(high=0)
+        try:
+            async for piece in stream:
+                async with asyncio.timeout(limits.BODY_IDLE_TIMEOUT_S):
+                    await response.write(piece)
+                    if transport.get_write_buffer_size():
+                        await http.protocol._drain_helper()
+        finally:
+            if not transport.is_closing():
+                transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
+
+    def _http_date(self) -> str:
+        second = self._clock.now_ns() // 1_000_000_000
+        if self._date[0] != second:
+            self._date = (second, formatdate(second, usegmt=True))
+        return self._date[1]
+
+
+def _header_text(raw: bytes) -> str:
+    """Header bytes as text: UTF-8 where it is that (user metadata), else Latin-1."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _absolute_form_path(target: str, headers: dict[str, str]) -> str:
+    """`GET http://host/path`, as clients of proxies send it, means `/path` at that host."""
+    _, separator, rest = target.partition("://")
+    host, slash, path = rest.partition("/")
+    if not separator or not host:
+        return "/" + target
+    headers["host"] = host
+    return slash + path or "/"
+
+
+def _continue_sender(http: web.BaseRequest) -> Callable[[], Awaitable[None]]:
+    async def send() -> None:
+        transport = http.transport
+        if transport is not None:
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    return send
+
+
+def _trim_content_type(response: web.StreamResponse, headers: CIMultiDict[str]) -> None:
+    """aiohttp adds a default content type; S3 sends one only where it says one."""
+    if "content-type" not in headers:
+        response.headers.popall("content-type", None)
+
+
+def is_port_free(host: str, port: int) -> bool:
+    """True if a listener without SO_REUSEPORT could have this port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

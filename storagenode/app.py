@@ -1,0 +1,173 @@
+"""The storage node process: builds every part and wires them."""
+
+import logging
+from functools import partial
+
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from common import faults
+from common.admin_server import AdminServer
+from common.buffers import BufferPool
+from common.clock import SystemClock
+from common.frames import FrameClient, FrameServer
+from common.process import Stopper
+from common.process import run as run_process
+from common.rpc import RpcServer
+from common.supervisor import Supervisor
+from common.telemetry import configure_logging
+from metaservice.client import MetaClient
+from proto import admin_pb2_grpc, meta_pb2, records_pb2
+from storagenode.config import StorageNodeConfig
+from storagenode.server import NodeServer, PoolSlots, disk_status
+from storagenode.service import SERVICE, NodeControl
+from storagenode.store.compact import compact_all
+from storagenode.store.disk import Disk, DiskSettings
+from storagenode.store.files import SystemFiles
+from storagenode.store.fragment_store import FragmentStore
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+UPKEEP_S = 30.0
+STATES = {
+    "up": records_pb2.Disk.UP,
+    "read_only": records_pb2.Disk.READ_ONLY,
+    "failed": records_pb2.Disk.FAILED,
+}
+
+
+class StorageNodeApp:
+    """All parts of a storage node."""
+
+    def __init__(self, config: StorageNodeConfig, stopper: Stopper) -> None:
+        self._config = config
+        self._stopper = stopper
+        self._clock = SystemClock()
+        self._incarnation = self._clock.now_ns()
+        self._pool = BufferPool(config.buffer_bytes)
+        files = SystemFiles()
+        disks = [
+            Disk(
+                DiskSettings(folder, config.extent_bytes, config.space_share, config.reserve_bytes),
+                files,
+                self._clock,
+                self._pool,
+            )
+            for folder in config.disks
+        ]
+        self._store = FragmentStore(disks, self._clock, self._pool)
+        self._server = NodeServer(self._store, config.name, config.zone, self._incarnation)
+        secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
+        self._frames = FrameServer(
+            self._server.handlers(), secret=secret, slots=PoolSlots(self._pool)
+        )
+        self._meta_frames = FrameClient(
+            config.metaservice_host, config.metaservice_port, secret=secret
+        )
+        self._meta = MetaClient(self._meta_frames, deadline_s=HEARTBEAT_S)
+        control = NodeControl(self._server, self._store, self._pool)
+        self._rpc = RpcServer(
+            {SERVICE: partial(admin_pb2_grpc.add_NodeControlServicer_to_server, control)}
+        )
+        self._admin = AdminServer(lambda: all(disk.identity.disk_id for disk in disks))
+        self._supervisor = Supervisor(self._clock)
+        self._address = self._control_address = ""
+
+    async def start(self) -> None:
+        """Listen, then register."""
+        config = self._config
+        host = config.advertise_host or config.host
+        self._address = f"{host}:{await self._frames.start(config.host, config.port)}"
+        control_port = await self._rpc.start(f"{config.control_host}:{config.control_port}")
+        self._control_address = f"{host}:{control_port}"
+        await self._admin.start(config.admin_host, config.admin_port)
+        await self._meta_frames.start()
+        REGISTRY.register(DiskMetrics(self._store))
+        self._supervisor.add("heartbeat", HEARTBEAT_S, self._heartbeat)
+        self._supervisor.add("upkeep", UPKEEP_S, self._upkeep)
+        await self._supervisor.start()
+        log.info("storage node is up", extra={"address": self._address})
+
+    async def stop(self) -> None:
+        """Finish calls, close disks cleanly."""
+        await self._supervisor.stop()
+        await self._frames.stop()
+        await self._rpc.stop()
+        await self._meta_frames.stop()
+        await self._store.close()
+        await self._admin.stop()
+
+    async def _heartbeat(self) -> None:
+        config, disks = self._config, self._store.disks
+        cluster_id = disks[0].identity.cluster_id
+        request = meta_pb2.Heartbeat(
+            node=records_pb2.Node(
+                name=config.name,
+                zone=config.zone,
+                address=self._address,
+                control_address=self._control_address,
+                incarnation=self._incarnation,
+            ),
+            disks=[_record(disk) for disk in disks],
+            cluster_id=cluster_id,
+        )
+        try:
+            reply = await self._meta.heartbeat(request)
+        except faults.Invalid as refused:
+            log.critical("refused by the metadata service: %s", refused)
+            self._stopper.stop(is_failed=True)
+            return
+        except faults.Unavailable:
+            return  # it will be back; fragments are served all the same
+        by_uuid = {disk.disk_uuid: disk.disk_id for disk in reply.disks}
+        for disk in disks:
+            disk.adopt(reply.cluster_id, by_uuid[disk.identity.disk_uuid])
+
+    async def _upkeep(self) -> None:
+        self._store.give_up_idle()
+        await compact_all(self._store.disks, self._pool)
+        for disk in self._store.disks:
+            disk.trim()
+
+
+class DiskMetrics(Collector):
+    """Gauges of all disks, read when scraped."""
+
+    def __init__(self, store: FragmentStore) -> None:
+        self._store = store
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """One family per figure, one sample per disk."""
+        families = []
+        for name in (
+            "capacity_bytes", "free_bytes", "used_bytes", "dead_bytes", "fragment_count",
+            "bytes_read", "bytes_written",
+        ):  # fmt: skip
+            family = GaugeMetricFamily(
+                f"ostraka_disk_{name}", name.replace("_", " "), labels=["disk"]
+            )
+            for disk in self._store.disks:
+                family.add_metric([str(disk.identity.disk_id)], getattr(disk_status(disk), name))
+            families.append(family)
+        return families
+
+
+def _record(disk: Disk) -> records_pb2.Disk:
+    status = disk_status(disk)
+    return records_pb2.Disk(
+        disk_id=status.disk_id,
+        disk_uuid=status.disk_uuid,
+        capacity_bytes=status.capacity_bytes,
+        free_bytes=status.free_bytes,
+        used_bytes=status.used_bytes,
+        state=STATES[disk.state],
+        fragment_count=status.fragment_count,
+    )
+
+
+def run(config: StorageNodeConfig) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    configure_logging(config.name, config.log_level)
+    return run_process(lambda stopper: StorageNodeApp(config, stopper))

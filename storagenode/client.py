@@ -1,0 +1,103 @@
+"""Calling a storage node: the only module of it that other services import."""
+
+from enum import IntEnum
+
+from common import limits
+from common.frames import FrameClient
+from proto import storage_pb2
+
+
+class Method(IntEnum):
+    """Ids on the wire; never change or reuse one."""
+
+    PUT_CELL = 1
+    READ_FRAGMENT = 2
+    DELETE_FRAGMENTS = 3
+    LIST_FRAGMENTS = 4
+    STAT_FRAGMENTS = 5
+    NODE_STATUS = 6
+
+
+class NodeClient:
+    """One node. Cells and reads have a connection each, so that neither waits for the other."""
+
+    def __init__(self, name: str, host: str, port: int, secret: bytes = b"") -> None:
+        self.name = name
+        self.address = f"{host}:{port}"
+        self._writes = FrameClient(host, port, secret)
+        self._reads = FrameClient(host, port, secret)
+
+    async def start(self) -> None:
+        """Begin connecting."""
+        await self._writes.start()
+        await self._reads.start()
+
+    async def stop(self) -> None:
+        """Close."""
+        await self._writes.stop()
+        await self._reads.stop()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the node is connected."""
+        return self._writes.is_up and self._reads.is_up
+
+    async def wait_up(self, timeout_s: float) -> None:
+        """Wait for the connections. raises Unavailable"""
+        await self._writes.wait_up(timeout_s)
+        await self._reads.wait_up(timeout_s)
+
+    async def put_cell(
+        self, request: storage_pb2.PutCell, cell: memoryview, deadline_s: float
+    ) -> None:
+        """Write a cell; it must not change before this returns. See FragmentStore.put_cell."""
+        await self._writes.call(
+            Method.PUT_CELL, request.SerializeToString(), cell, deadline_s=deadline_s
+        )
+
+    async def read_fragment(
+        self, request: storage_pb2.ReadFragment, into: memoryview, deadline_s: float
+    ) -> storage_pb2.ReadFragmentReply:
+        """Read ranges one behind another into `into`; not written any more after this returns."""
+        reply = await self._reads.call(
+            Method.READ_FRAGMENT, request.SerializeToString(), deadline_s=deadline_s, into=into
+        )
+        return storage_pb2.ReadFragmentReply.FromString(reply.header)
+
+    async def delete_fragments(
+        self, request: storage_pb2.DeleteFragments
+    ) -> storage_pb2.DeleteFragmentsReply:
+        """Delete; durable when this returns."""
+        reply = await self._writes.call(
+            Method.DELETE_FRAGMENTS,
+            request.SerializeToString(),
+            deadline_s=limits.CALL_DEADLINE_S,
+        )
+        return storage_pb2.DeleteFragmentsReply.FromString(reply.header)
+
+    async def list_fragments(
+        self, request: storage_pb2.ListFragments
+    ) -> storage_pb2.ListFragmentsReply:
+        """A page of a disk's fragments."""
+        reply = await self._reads.call(
+            Method.LIST_FRAGMENTS, request.SerializeToString(), deadline_s=limits.CALL_DEADLINE_S
+        )
+        return storage_pb2.ListFragmentsReply.FromString(reply.header)
+
+    async def stat_fragments(
+        self, request: storage_pb2.StatFragments
+    ) -> storage_pb2.StatFragmentsReply:
+        """Those of the named fragments that are there."""
+        reply = await self._reads.call(
+            Method.STAT_FRAGMENTS, request.SerializeToString(), deadline_s=limits.CALL_DEADLINE_S
+        )
+        return storage_pb2.StatFragmentsReply.FromString(reply.header)
+
+    async def status(self) -> storage_pb2.NodeStatusReply:
+        """The node and its disks."""
+        reply = await self._reads.call(
+            Method.NODE_STATUS,
+            storage_pb2.NodeStatus().SerializeToString(),
+            deadline_s=limits.CALL_DEADLINE_S,
+        )
+        return storage_pb2.NodeStatusReply.FromString(reply.header)

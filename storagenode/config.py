@@ -1,0 +1,31 @@
+"""Settings of a storage node."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.limits import EXTENT_BYTES, GIB, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class StorageNodeConfig:
+    """One storage node: a process with disks, in one zone."""
+
+    name: str  # unique in the cluster
+    zone: str  # what may fail together
+    disks: tuple[Path, ...]  # one folder per disk
+    metaservice_host: str  # hot plane of the metadata service
+    metaservice_port: int
+    host: str = "127.0.0.1"  # hot plane
+    port: int = 0  # hot plane; 0 chooses a free one
+    advertise_host: str = ""  # where others reach us; default: host
+    control_host: str = "127.0.0.1"  # gRPC
+    control_port: int = 0
+    admin_host: str = "127.0.0.1"  # health and metrics
+    admin_port: int = 0
+    extent_bytes: int = EXTENT_BYTES  # size of a preallocated extent file
+    space_share: float = 1.0  # of the file system's free space that each disk may count on
+    reserve_bytes: int = GIB  # kept free on the file system
+    buffer_bytes: int = 64 * MIB  # memory for cells that is kept for reuse
+    secret_file: Path | None = None  # cluster secret that peers must prove
+    log_level: Literal["debug", "info", "warning", "error"] = "info"

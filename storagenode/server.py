@@ -1,0 +1,102 @@
+"""Calls of the hot plane to the fragment store."""
+
+from typing import cast
+
+from common.buffers import Buffer, BufferPool
+from common.frames import Answer, Call, Handler, Slot
+from proto import storage_pb2
+from storagenode.client import Method
+from storagenode.store.disk import Disk
+from storagenode.store.fragment_store import FragmentStore
+
+
+class PoolSlots:
+    """Page-aligned memory for cells: what is received there is written to disk from there."""
+
+    def __init__(self, pool: BufferPool) -> None:
+        self._pool = pool
+
+    def take(self, size: int) -> Slot:
+        return self._pool.take_now(size)
+
+    def give_back(self, slot: Slot) -> None:
+        cast(Buffer, slot).release()
+
+
+class NodeServer:
+    """The table of handlers over one store."""
+
+    def __init__(self, store: FragmentStore, name: str, zone: str, incarnation: int) -> None:
+        self._store = store
+        self._name, self._zone, self._incarnation = name, zone, incarnation
+
+    def handlers(self) -> dict[int, Handler]:
+        """Handlers by method id."""
+        return {
+            Method.PUT_CELL: self._put_cell,
+            Method.READ_FRAGMENT: self._read_fragment,
+            Method.DELETE_FRAGMENTS: self._delete_fragments,
+            Method.LIST_FRAGMENTS: self._list_fragments,
+            Method.STAT_FRAGMENTS: self._stat_fragments,
+            Method.NODE_STATUS: self._node_status,
+        }
+
+    async def _put_cell(self, call: Call) -> Answer:
+        slot = cast(Buffer | None, call.slot)
+        try:
+            request = storage_pb2.PutCell.FromString(call.header)
+            await self._store.put_cell(request, call.payload, slot)
+        finally:
+            if slot is not None:
+                slot.release()
+        return Answer()
+
+    async def _read_fragment(self, call: Call) -> Answer:
+        request = storage_pb2.ReadFragment.FromString(call.header)
+        reply, buffer = await self._store.read(request)
+        return Answer(reply.SerializeToString(), (buffer.view,), buffer.release)
+
+    async def _delete_fragments(self, call: Call) -> Answer:
+        request = storage_pb2.DeleteFragments.FromString(call.header)
+        return Answer((await self._store.delete(request)).SerializeToString())
+
+    def _list_fragments(self, call: Call) -> Answer:
+        request = storage_pb2.ListFragments.FromString(call.header)
+        return Answer(self._store.list(request).SerializeToString())
+
+    def _stat_fragments(self, call: Call) -> Answer:
+        request = storage_pb2.StatFragments.FromString(call.header)
+        found = [self._store.stat(fragment) for fragment in request.fragments]
+        reply = storage_pb2.StatFragmentsReply(fragments=[info for info in found if info])
+        return Answer(reply.SerializeToString())
+
+    def _node_status(self, call: Call) -> Answer:
+        return Answer(self.status().SerializeToString())
+
+    def status(self) -> storage_pb2.NodeStatusReply:
+        """The node and its disks as of now."""
+        return storage_pb2.NodeStatusReply(
+            node_name=self._name,
+            zone=self._zone,
+            incarnation=self._incarnation,
+            disks=[disk_status(disk) for disk in self._store.disks],
+        )
+
+
+def disk_status(disk: Disk) -> storage_pb2.DiskStatus:
+    """One disk as of now."""
+    used, free = disk.used_bytes, disk.free_bytes
+    return storage_pb2.DiskStatus(
+        disk_id=disk.identity.disk_id,
+        disk_uuid=disk.identity.disk_uuid,
+        path=str(disk.settings.folder),
+        capacity_bytes=used + disk.dead_bytes + free,
+        free_bytes=free,
+        used_bytes=used,
+        dead_bytes=disk.dead_bytes,
+        fragment_count=disk.fragment_count,
+        state=disk.state,
+        direct_io=disk.is_direct,
+        bytes_read=disk.counters.bytes_read,
+        bytes_written=disk.counters.bytes_written,
+    )

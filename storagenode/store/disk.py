@@ -1,0 +1,386 @@
+"""One disk of a node: identity, extents, index, writing in groups, reading, deleting, space.
+
+Writes of fragments are collected; one thread writes what has come and, if a fragment was finished
+among it, syncs once for all of them (whatever arrives meanwhile goes with the next round). A failed
+write or sync poisons the disk: it acknowledges nothing more until the process starts again and
+reads what is really there. source  the fsync behaviour of Linux: after a failure the dirty pages
+may be marked clean, so a second fsync proves nothing.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import faults
+from common.buffers import Buffer, BufferPool
+from common.clock import Clock
+from storagenode.store.extents import (
+    Extent,
+    Extents,
+    as_fault,
+    mark_dead_blocking,
+    scan_blocking,
+)
+from storagenode.store.files import PAGE, Files
+from storagenode.store.index import Index
+from storagenode.store.record import Record
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+TOMBSTONE_KEEP_NS = 7 * 86_400 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSettings:
+    """How one disk is used.
+
+    share          of the file system's free space that this disk counts as its own
+    reserve_bytes  kept free: no new fragments below it
+    """
+
+    folder: Path
+    extent_bytes: int
+    share: float
+    reserve_bytes: int
+
+
+@dataclass(slots=True)
+class _Write:
+    """One piece of work for the writer thread."""
+
+    extent: Extent
+    offset: int
+    pieces: Sequence[memoryview]
+    needs_sync: bool
+    done: "asyncio.Future[None]"
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the process started."""
+
+    bytes_read: int = 0
+    bytes_written: int = 0
+    syncs: int = 0
+
+
+@dataclass(slots=True)
+class Identity:
+    """A disk's format file."""
+
+    disk_uuid: bytes
+    cluster_id: str = ""
+    disk_id: int = 0
+    is_clean: bool = False
+    format: int = FORMAT
+
+
+class Disk:
+    """Fragments on one folder. Open it in a running loop."""
+
+    def __init__(
+        self, settings: DiskSettings, files: Files, clock: Clock, pool: BufferPool
+    ) -> None:
+        """raises Invalid (another cluster's, newer format), Corrupt"""
+        self.settings = settings
+        self.counters = Counters()
+        self._files = files
+        self._clock = clock
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._writer = ThreadPoolExecutor(1, "disk-write")
+        self._readers = ThreadPoolExecutor(2, "disk-read")
+        files.make_folder(settings.folder)
+        self.identity = self._load_identity()
+        self.extents = Extents(files, settings.folder / "extents", settings.extent_bytes)
+        self.index = self._open_index()
+        self.fragment_count = 0
+        self.state = "up"
+        self._recover()
+        self._queue: list[_Write] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._rolling: asyncio.Task[None] | None = None
+        self._save_identity(is_clean=False)
+
+    # --- opening ------------------------------------------------------------------------------
+
+    def _load_identity(self) -> Identity:
+        data = self._files.read_file(self.settings.folder / "format.json")
+        if data is None:
+            return Identity(disk_uuid=secrets.token_bytes(16))
+        document = json.loads(data)
+        if document["format"] > FORMAT:
+            raise faults.Invalid("disk", str(self.settings.folder), "of a newer Ostraka")
+        return Identity(
+            bytes.fromhex(document["disk_uuid"]),
+            document["cluster_id"],
+            document["disk_id"],
+            document["is_clean"],
+        )
+
+    def _save_identity(self, *, is_clean: bool) -> None:
+        self.identity.is_clean = is_clean
+        document = {
+            "format": FORMAT,
+            "disk_uuid": self.identity.disk_uuid.hex(),
+            "cluster_id": self.identity.cluster_id,
+            "disk_id": self.identity.disk_id,
+            "is_clean": is_clean,
+        }
+        self._files.replace_file(
+            self.settings.folder / "format.json", json.dumps(document).encode()
+        )
+
+    def adopt(self, cluster_id: str, disk_id: int) -> None:
+        """Note the cluster and the number that the metadata service gave this disk."""
+        if (self.identity.cluster_id, self.identity.disk_id) != (cluster_id, disk_id):
+            self.identity.cluster_id, self.identity.disk_id = cluster_id, disk_id
+            self._save_identity(is_clean=False)
+
+    def _open_index(self) -> Index:
+        folder = self.settings.folder / "index"
+        try:
+            return Index(folder)
+        except faults.Corrupt as corrupt:
+            log.error("the index is lost and will be rebuilt from the extents: %s", corrupt)
+            folder.rename(folder.with_name(f"index.broken-{self._clock.now_ns()}"))
+            return Index(folder)
+
+    def _recover(self) -> None:
+        """Scan extents that the index may not know wholly; count what is live."""
+        closed = self.index.closed_extents()
+        for number, extent in self.extents.by_number.items():
+            if number in closed:
+                extent.is_closed = True
+                extent.used_bytes = extent.file.size_bytes
+                continue
+            found = 0
+            for record, table in scan_blocking(extent):
+                if table is not None and not self.index.is_deleted(record.blob_id, record.index):
+                    self.index.put(record, table)
+                    found += 1
+            log.info("scanned extent", extra={"extent": number, "fragments": found})
+        for record in self.index.all():
+            owner = self.extents.by_number.get(record.extent)
+            if owner is None:
+                log.error("an extent is missing", extra={"extent": record.extent})
+                continue
+            owner.live_bytes += record.record_bytes
+            self.fragment_count += 1
+        unfinished = [e for e in self.extents.by_number.values() if not e.is_closed]
+        if unfinished:
+            self.extents.active = max(unfinished, key=lambda extent: extent.number)
+
+    # --- space --------------------------------------------------------------------------------
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether extents are written past the page cache."""
+        extents = self.extents.by_number.values()
+        return all(extent.file.is_direct for extent in extents)
+
+    @property
+    def used_bytes(self) -> int:
+        """Live fragments, with headers and padding."""
+        return sum(extent.live_bytes for extent in self.extents.by_number.values())
+
+    @property
+    def dead_bytes(self) -> int:
+        """Handed out and no longer live."""
+        used = sum(extent.used_bytes for extent in self.extents.by_number.values())
+        return used - self.used_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        """What new fragments may still take."""
+        _, available = self._files.space(self.settings.folder)
+        beyond = max(0, int((available - self.settings.reserve_bytes) * self.settings.share))
+        return beyond + self.extents.free_bytes
+
+    async def reserve(self, record_bytes: int) -> tuple[Extent, int]:
+        """Hand out space for a fragment. raises Full, Unavailable"""
+        self._check_up()
+        while not self.extents.fits(record_bytes):
+            if self._rolling is None:
+                self._rolling = self._loop.create_task(self._roll(record_bytes))
+            rolling = self._rolling
+            await asyncio.shield(rolling)
+        if self.state == "read_only":
+            self.state = "up"
+        return self.extents.reserve(record_bytes)
+
+    async def _roll(self, record_bytes: int) -> None:
+        """Preallocate the next extent and make it the active one."""
+        try:
+            _, available = self._files.space(self.settings.folder)
+            if available - self.settings.reserve_bytes < self.settings.extent_bytes:
+                self._fill_up()
+                raise faults.Full(str(self.settings.folder))
+            try:
+                extent = await self._loop.run_in_executor(
+                    self._writer, self.extents.make_blocking, record_bytes
+                )
+            except OSError as error:
+                raise as_fault(error, "new extent", self._fill_up) from error
+            previous = self.extents.active
+            self.extents.roll(extent)
+            if previous is not None:
+                self.close_if_done(previous)
+        finally:
+            self._rolling = None
+
+    def _fill_up(self) -> None:
+        if self.state == "up":
+            log.error("the disk is full", extra={"disk": str(self.settings.folder)})
+            self.state = "read_only"
+
+    def close_if_done(self, extent: Extent) -> None:
+        """Close an extent that takes nothing more and has nothing under way."""
+        if extent is not self.extents.active and not extent.open_writes and not extent.is_closed:
+            extent.is_closed = True
+            self.index.close_extent(extent.number)
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def write(
+        self, extent: Extent, offset: int, pieces: Sequence[memoryview], *, needs_sync: bool
+    ) -> "asyncio.Future[None]":
+        """Write whole pages; with needs_sync the future is done when they are on disk."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        if self.state == "failed":
+            done.set_exception(faults.Unavailable("the disk has failed"))
+            return done
+        self._queue.append(_Write(extent, offset, pieces, needs_sync, done))
+        if self._pump is None or self._pump.done():
+            self._pump = self._loop.create_task(self._write_groups())
+        return done
+
+    async def _write_groups(self) -> None:
+        while self._queue:
+            group, self._queue = self._queue, []
+            try:
+                await self._loop.run_in_executor(self._writer, self._write_blocking, group)
+            except OSError as error:
+                self._poison(error, group)
+                return
+            for write in group:
+                if not write.done.done():
+                    write.done.set_result(None)
+
+    def _write_blocking(self, group: list[_Write]) -> None:
+        to_sync = {}
+        for write in group:
+            write.extent.file.write(write.pieces, write.offset)
+            self.counters.bytes_written += sum(len(piece) for piece in write.pieces)
+            if write.needs_sync:
+                to_sync[write.extent.number] = write.extent
+        for extent in to_sync.values():
+            extent.file.sync()
+            self.counters.syncs += 1
+
+    def _poison(self, error: OSError, group: list[_Write]) -> None:
+        log.critical("the disk has failed: %s", error, extra={"disk": str(self.settings.folder)})
+        self.state = "failed"
+        for write in (*group, *self._queue):
+            if not write.done.done():
+                write.done.set_exception(faults.Unavailable("the disk has failed"))
+        self._queue.clear()
+
+    def _check_up(self) -> None:
+        if self.state == "failed":
+            raise faults.Unavailable("the disk has failed")
+
+    # --- reading, deleting --------------------------------------------------------------------
+
+    async def read(self, record: Record, places: Sequence[tuple[int, int]]) -> Buffer:
+        """Read byte ranges (offset in the extent, length) one behind another into a pool's buffer.
+
+        raises   Unavailable, Corrupt, NotFound("fragment")
+        """
+        extent = self.extents.by_number.get(record.extent)
+        if extent is None:
+            raise faults.NotFound("fragment", record.blob_id.hex(), "extent is missing")
+        size = sum(length for _, length in places)
+        buffer = self._pool.take_now(size)
+        extent.readers += 1
+        try:
+            await self._loop.run_in_executor(
+                self._readers, _read_blocking, extent, places, buffer.view
+            )
+        except OSError as error:
+            buffer.release()
+            raise faults.Unavailable(f"read failed: {error.strerror}") from error
+        except faults.Fault:
+            buffer.release()
+            raise
+        finally:
+            extent.readers -= 1
+        self.counters.bytes_read += size
+        return buffer
+
+    async def delete(self, records: Sequence[Record], others: Sequence[tuple[bytes, int]]) -> None:
+        """Delete fragments for good; durable when this returns.
+
+        others   ids without a fragment: only their tombstones are written
+        """
+        now_ns = self._clock.now_ns()
+        named = [(record.blob_id, record.index) for record in records]
+        self.index.delete([*named, *others], now_ns)
+        await self._loop.run_in_executor(self._writer, self._delete_blocking, records)
+        for record in records:
+            extent = self.extents.by_number.get(record.extent)
+            if extent is not None:
+                extent.live_bytes -= record.record_bytes
+            self.fragment_count -= 1
+        await self.drop_empty_extents()
+
+    def _delete_blocking(self, records: Sequence[Record]) -> None:
+        self.index.sync_blocking()
+        buffer = self._pool.take_now(PAGE)
+        try:
+            for record in records:
+                extent = self.extents.by_number.get(record.extent)
+                if extent is not None and self.state != "failed":
+                    mark_dead_blocking(extent.file, record, buffer.view)
+        except OSError as error:
+            # The tombstone is durable already; the mark only helps a rebuild without index.
+            log.warning("a deleted fragment could not be marked: %s", error)
+        finally:
+            buffer.release()
+
+    async def drop_empty_extents(self) -> int:
+        """Remove closed extents without a live fragment; returns the bytes given back."""
+        dropped = 0
+        for extent in list(self.extents.by_number.values()):
+            if extent.is_closed and not extent.live_bytes and not extent.readers:
+                await self._loop.run_in_executor(self._writer, self.extents.remove_blocking, extent)
+                self.index.reopen_extent(extent.number)
+                dropped += extent.file.size_bytes
+        return dropped
+
+    def trim(self) -> None:
+        """Forget old tombstones."""
+        self.index.trim_tombstones(self._clock.now_ns() - TOMBSTONE_KEEP_NS)
+
+    async def close(self) -> None:
+        """Finish writes and close cleanly."""
+        while self._queue and self._pump is not None:
+            await asyncio.wait([self._pump])
+        self._writer.shutdown()
+        self._readers.shutdown()
+        self.index.close()
+        self.extents.close()
+        self._save_identity(is_clean=True)
+
+
+def _read_blocking(extent: Extent, places: Sequence[tuple[int, int]], into: memoryview) -> None:
+    at = 0
+    for offset, length in places:
+        extent.file.read(offset, into[at : at + length])
+        at += length

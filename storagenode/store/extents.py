@@ -1,0 +1,150 @@
+"""The extents of one disk: space handed out contiguously, extents found, scanned and removed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import faults
+from storagenode.store.files import PAGE, ExtentFile, Files
+from storagenode.store.record import (
+    DEAD_MAGIC,
+    HEADER_READ_BYTES,
+    Record,
+    decode_header,
+    decode_trailer,
+)
+
+SCAN_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Extent:
+    """One extent file. Space up to `used_bytes` has been handed out."""
+
+    number: int
+    path: Path
+    file: ExtentFile
+    used_bytes: int = 0
+    live_bytes: int = 0
+    open_writes: int = 0  # fragments being written; it cannot be closed or compacted before
+    readers: int = 0  # reads under way; its file stays open until they end
+    is_closed: bool = False
+
+
+class Extents:
+    """Extents in a folder, one of them open for new fragments."""
+
+    def __init__(self, files: Files, folder: Path, extent_bytes: int) -> None:
+        self._files = files
+        self._folder = folder
+        self.extent_bytes = extent_bytes
+        self.by_number: dict[int, Extent] = {}
+        self.active: Extent | None = None
+        files.make_folder(folder)
+        for path in files.list(folder, "*.extent"):
+            number = int(path.stem)
+            self.by_number[number] = Extent(number, path, files.open(path))
+
+    @property
+    def free_bytes(self) -> int:
+        """Handed out to nobody, in extents that exist."""
+        active = self.active
+        return active.file.size_bytes - active.used_bytes if active is not None else 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all extents."""
+        return sum(extent.file.size_bytes for extent in self.by_number.values())
+
+    def fits(self, size: int) -> bool:
+        """Whether the active extent has room."""
+        active = self.active
+        return active is not None and active.used_bytes + size <= active.file.size_bytes
+
+    def reserve(self, size: int) -> tuple[Extent, int]:
+        """Hand out contiguous space in the active extent, which has room."""
+        active = self.active
+        assert active is not None, "no active extent"
+        assert self.fits(size), "asked before roll"
+        offset = active.used_bytes
+        active.used_bytes += size
+        active.live_bytes += size
+        active.open_writes += 1
+        return active, offset
+
+    def make_blocking(self, size: int) -> Extent:
+        """Preallocate an extent; the caller makes it active with `roll`. raises OSError"""
+        number = max(self.by_number, default=0) + 1
+        path = self._folder / f"{number:08d}.extent"
+        file = self._files.create(path, max(self.extent_bytes, size))
+        return Extent(number, path, file)
+
+    def roll(self, extent: Extent) -> None:
+        """Take new fragments into this extent from now on."""
+        self.by_number[extent.number] = extent
+        self.active = extent
+
+    def remove_blocking(self, extent: Extent) -> None:
+        """Delete an extent that holds nothing any more."""
+        self.by_number.pop(extent.number, None)
+        extent.file.close()
+        self._files.unlink(extent.path)
+
+    def close(self) -> None:
+        """Close all files."""
+        for extent in self.by_number.values():
+            extent.file.close()
+
+
+def scan_blocking(extent: Extent) -> Iterator[tuple[Record, bytes | None]]:
+    """Find the fragments of an extent from its bytes alone, with their checksums.
+
+    A checksum table of None: the fragment was begun and not finished. Deleted ones are left out.
+    Also finds how much of the extent was handed out.
+    """
+    file, offset, end = extent.file, 0, 0
+    window = memoryview(bytearray(SCAN_BYTES + HEADER_READ_BYTES))
+    while offset < file.size_bytes:
+        size = min(len(window), file.size_bytes - offset)
+        file.read(offset, window[:size])
+        at = 0
+        while at + PAGE <= size and at < SCAN_BYTES:
+            page = window[at : min(at + HEADER_READ_BYTES, size)]
+            record = decode_header(page, extent.number, offset + at)
+            if record is not None:
+                yield record, read_table(file, record)
+                end = offset + at + record.record_bytes
+                at += record.record_bytes
+            elif bytes(page[: len(DEAD_MAGIC)]) == DEAD_MAGIC:
+                end = offset + at + PAGE
+                at += PAGE
+            else:
+                at += PAGE
+        offset += max(at, PAGE)
+    extent.used_bytes = end
+
+
+def read_table(file: ExtentFile, record: Record) -> bytes | None:
+    """A fragment's block checksums from its trailer; None if it was never finished."""
+    begin = record.offset + record.trailer_offset
+    size = min(record.offset + record.record_bytes, file.size_bytes) - begin
+    if size <= 0:
+        return None
+    trailer = memoryview(bytearray(size))
+    file.read(begin, trailer)
+    return decode_trailer(record, trailer)
+
+
+def mark_dead_blocking(file: ExtentFile, record: Record, page: memoryview) -> None:
+    """Overwrite a header's magic, so that no scan finds the fragment again."""
+    file.read(record.offset, page[:PAGE])
+    page[: len(DEAD_MAGIC)] = DEAD_MAGIC
+    file.write([page[:PAGE]], record.offset)
+
+
+def as_fault(error: OSError, what: str, on_full: Callable[[], None]) -> faults.Fault:
+    """What a failed file call means to the caller."""
+    if error.errno in (28, 122):  # ENOSPC, EDQUOT
+        on_full()
+        return faults.Full(what)
+    return faults.Unavailable(f"{what}: {error.strerror}")

@@ -1,0 +1,295 @@
+"""Fragments over the disks of one node: the contract of a storage node.
+
+A fragment is written cell by cell and exists when its last cell is on disk; before that nothing
+can read it, and after a crash it is gone. It never changes. Deleting is idempotent, and what was
+deleted cannot be written again.
+"""
+
+from dataclasses import dataclass, field
+
+from common import faults
+from common.buffers import Buffer, BufferPool
+from common.checksum import crc32c_blocks
+from common.clock import Clock
+from proto import storage_pb2
+from storagenode.store.disk import Disk
+from storagenode.store.extents import Extent
+from storagenode.store.files import PAGE, align
+from storagenode.store.record import IDENTITY_BYTES_MAX, Record
+
+Piece = bytes | bytearray | memoryview
+
+BLOB_ID_BYTES = 16
+OPEN_IDLE_S = 600.0  # a fragment without a new cell for so long is given up
+LIST_MAX = 1000
+
+
+@dataclass(slots=True)
+class _Open:
+    """A fragment that is being written."""
+
+    record: Record
+    extent: Extent
+    disk: Disk
+    touched_s: float
+    next_cell: int = 0
+    table: bytearray = field(default_factory=bytearray)
+    header: Buffer | None = None
+
+
+class FragmentStore:
+    """All fragments of a node."""
+
+    def __init__(self, disks: list[Disk], clock: Clock, pool: BufferPool) -> None:
+        self.disks = disks
+        self._clock = clock
+        self._pool = pool
+        self._open: dict[tuple[bytes, int], _Open] = {}
+
+    def disk(self, disk_id: int) -> Disk:
+        """A disk by its number. raises NotFound("disk")"""
+        for disk in self.disks:
+            if disk.identity.disk_id == disk_id:
+                return disk
+        raise faults.NotFound("disk", str(disk_id))
+
+    # --- writing ------------------------------------------------------------------------------
+
+    async def put_cell(
+        self, request: storage_pb2.PutCell, cell: Piece, slot: Buffer | None
+    ) -> None:
+        """Write one cell; after the last one the fragment is on disk when this returns.
+
+        cell     its bytes; where they are in a slot, the slot's memory is written as it is
+        raises   Invalid, Corrupt (not what its checksums say), Full, Unavailable, AlreadyExists
+        """
+        table = _checked_table(request, cell)
+        opened = await self._opened(request)
+        try:
+            if opened.record.is_packed:
+                await self._write_packed(opened, request, cell)
+            else:
+                await self._write_paged(opened, request, cell, slot, table)
+        except BaseException:
+            self._give_up(opened)
+            raise
+        opened.touched_s = self._clock.monotonic_s()
+        if request.last:
+            self._finish(opened)
+
+    async def _opened(self, request: storage_pb2.PutCell) -> _Open:
+        key = (request.blob_id, request.index)
+        opened = self._open.get(key)
+        if request.cell_index == 0:
+            if opened is not None:
+                raise faults.AlreadyExists("fragment", request.blob_id.hex())
+            opened = await self._begin(request)
+            self._open[key] = opened
+        if opened is None or opened.next_cell != request.cell_index:
+            raise faults.Invalid("cell_index", str(request.cell_index), "out of order")
+        if request.last != (request.cell_index == opened.record.cell_count - 1):
+            raise faults.Invalid("last", str(request.last), "not what was declared")
+        opened.next_cell += 1
+        return opened
+
+    async def _begin(self, request: storage_pb2.PutCell) -> _Open:
+        _check_declaration(request)
+        disk = self.disk(request.disk_id)
+        if disk.index.is_deleted(request.blob_id, request.index):
+            raise faults.Fenced("fragment", request.blob_id.hex())
+        if disk.index.get(request.blob_id, request.index) is not None:
+            raise faults.AlreadyExists("fragment", request.blob_id.hex())
+        geometry = Record(
+            request.blob_id, request.index, 0, 0, request.fragment_bytes, request.cell_bytes,
+            request.block_bytes, len(request.identity), self._clock.now_ns(),
+        )  # fmt: skip
+        extent, offset = await disk.reserve(geometry.record_bytes)
+        record = Record(
+            request.blob_id, request.index, extent.number, offset, request.fragment_bytes,
+            request.cell_bytes, request.block_bytes, len(request.identity), geometry.written_ns,
+        )  # fmt: skip
+        return _Open(record, extent, disk, self._clock.monotonic_s())
+
+    async def _write_packed(
+        self, opened: _Open, request: storage_pb2.PutCell, cell: Piece
+    ) -> None:
+        record = opened.record
+        whole = self._pool.take_now(record.record_bytes)
+        try:
+            header = record.encode_header(request.identity)
+            trailer = record.encode_trailer(request.block_checksums)
+            at = len(header)
+            whole.view[:at] = header
+            whole.view[at : at + len(cell)] = cell
+            at += len(cell)
+            whole.view[at : at + len(trailer)] = trailer
+            at += len(trailer)
+            whole.view[at:] = bytes(record.record_bytes - at)
+            opened.table += request.block_checksums
+            await opened.disk.write(opened.extent, record.offset, [whole.view], needs_sync=True)
+        finally:
+            whole.release()
+
+    async def _write_paged(
+        self,
+        opened: _Open,
+        request: storage_pb2.PutCell,
+        cell: Piece,
+        slot: Buffer | None,
+        table: bytes,
+    ) -> None:
+        record, index = opened.record, request.cell_index
+        size, taken = align(len(cell)), []
+        opened.table += table
+        if slot is None:
+            slot = self._take(cell, size)
+            taken.append(slot)
+        body = slot.padded(size)
+        body[len(cell) :] = bytes(size - len(cell))
+        pieces, offset = [body], record.cell_offset(index)
+        if index == 0:
+            header = record.encode_header(request.identity)
+            taken.append(self._take(header, len(header)))
+            pieces.insert(0, taken[-1].view)
+            offset = record.offset
+        if request.last:
+            trailer = record.encode_trailer(bytes(opened.table))
+            taken.append(self._take(trailer, len(trailer)))
+            pieces.append(taken[-1].view)
+        try:
+            await opened.disk.write(opened.extent, offset, pieces, needs_sync=request.last)
+        finally:
+            for buffer in taken:
+                buffer.release()
+
+    def _take(self, data: Piece, size: int) -> Buffer:
+        """Page-aligned memory with a copy of some bytes."""
+        assert size % PAGE == 0, "whole pages"
+        buffer = self._pool.take_now(size)
+        buffer.view[: len(data)] = data
+        return buffer
+
+    def _finish(self, opened: _Open) -> None:
+        record = opened.record
+        self._open.pop((record.blob_id, record.index), None)
+        opened.disk.index.put(record, bytes(opened.table))
+        opened.disk.fragment_count += 1
+        opened.extent.open_writes -= 1
+        opened.disk.close_if_done(opened.extent)
+
+    def _give_up(self, opened: _Open) -> None:
+        record = opened.record
+        if self._open.pop((record.blob_id, record.index), None) is not None:
+            opened.extent.live_bytes -= record.record_bytes
+            opened.extent.open_writes -= 1
+            opened.disk.close_if_done(opened.extent)
+
+    def give_up_idle(self) -> int:
+        """Drop fragments whose writer went away; returns how many."""
+        horizon = self._clock.monotonic_s() - OPEN_IDLE_S
+        idle = [opened for opened in self._open.values() if opened.touched_s < horizon]
+        for opened in idle:
+            self._give_up(opened)
+        return len(idle)
+
+    # --- reading ------------------------------------------------------------------------------
+
+    async def read(
+        self, request: storage_pb2.ReadFragment
+    ) -> tuple[storage_pb2.ReadFragmentReply, Buffer]:
+        """Read ranges of whole blocks; the reader verifies them with the checksums in the reply.
+
+        returns  the reply, and a buffer to release
+        raises   NotFound("fragment"), Invalid, Corrupt, Unavailable
+        """
+        disk = self.disk(request.disk_id)
+        found = disk.index.get(request.blob_id, request.index)
+        if found is None:
+            raise faults.NotFound("fragment", request.blob_id.hex())
+        record, table = found
+        places, checksums = [], []
+        for wanted in request.ranges:
+            places.append((record.place(wanted.offset, wanted.length), wanted.length))
+            first, end = record.blocks(wanted.offset, wanted.length)
+            checksums.append(table[4 * first : 4 * end])
+        buffer = await disk.read(record, places)
+        reply = storage_pb2.ReadFragmentReply(
+            block_checksums=b"".join(checksums), fragment_bytes=record.fragment_bytes
+        )
+        return reply, buffer
+
+    def stat(self, fragment: storage_pb2.FragmentId) -> storage_pb2.FragmentInfo | None:
+        """What is known of a fragment; None: it is not here."""
+        found = self.disk(fragment.disk_id).index.get(fragment.blob_id, fragment.index)
+        return _info(found[0]) if found is not None else None
+
+    def list(self, request: storage_pb2.ListFragments) -> storage_pb2.ListFragmentsReply:
+        """A page of a disk's fragments, by id. raises NotFound("disk")"""
+        limit = min(request.limit or LIST_MAX, LIST_MAX)
+        rows = self.disk(request.disk_id).index.scan(request.after, request.blob_prefix, limit + 1)
+        return storage_pb2.ListFragmentsReply(
+            fragments=[_info(record) for record, _ in rows[:limit]], more=len(rows) > limit
+        )
+
+    # --- deleting -----------------------------------------------------------------------------
+
+    async def delete(
+        self, request: storage_pb2.DeleteFragments
+    ) -> storage_pb2.DeleteFragmentsReply:
+        """Delete fragments, also such as are still being written; durable when this returns."""
+        by_disk: dict[int, list[storage_pb2.FragmentId]] = {}
+        for fragment in request.fragments:
+            by_disk.setdefault(fragment.disk_id, []).append(fragment)
+        deleted = 0
+        for disk_id, fragments in by_disk.items():
+            disk = self.disk(disk_id)
+            records, others = [], []
+            for fragment in fragments:
+                opened = self._open.get((fragment.blob_id, fragment.index))
+                if opened is not None:
+                    self._give_up(opened)
+                found = disk.index.get(fragment.blob_id, fragment.index)
+                if found is not None:
+                    records.append(found[0])
+                else:
+                    others.append((fragment.blob_id, fragment.index))
+            await disk.delete(records, others)
+            deleted += len(records)
+        return storage_pb2.DeleteFragmentsReply(
+            deleted=deleted, absent=len(request.fragments) - deleted
+        )
+
+    async def close(self) -> None:
+        """Give up what is unfinished and close all disks cleanly."""
+        for opened in list(self._open.values()):
+            self._give_up(opened)
+        for disk in self.disks:
+            await disk.close()
+
+
+def _check_declaration(request: storage_pb2.PutCell) -> None:
+    if len(request.blob_id) != BLOB_ID_BYTES or not 0 <= request.index < 256:
+        raise faults.Invalid("fragment id", request.blob_id.hex(), "malformed")
+    if not 0 < request.cell_bytes <= request.fragment_bytes or not request.block_bytes:
+        raise faults.Invalid("fragment size", str(request.fragment_bytes), "malformed")
+    if len(request.identity) > IDENTITY_BYTES_MAX:
+        raise faults.Invalid("identity", str(len(request.identity)), "too long")
+
+
+def _checked_table(request: storage_pb2.PutCell, cell: Piece) -> bytes:
+    """The cell's checksums, after its bytes were compared with them. raises Corrupt"""
+    if not request.block_bytes:
+        raise faults.Invalid("block_bytes", "0", "malformed")
+    table = crc32c_blocks(memoryview(cell), request.block_bytes)
+    if table != request.block_checksums:
+        raise faults.Corrupt("cell", request.blob_id.hex(), f"cell {request.cell_index}")
+    return table
+
+
+def _info(record: Record) -> storage_pb2.FragmentInfo:
+    return storage_pb2.FragmentInfo(
+        blob_id=record.blob_id,
+        index=record.index,
+        fragment_bytes=record.fragment_bytes,
+        written_ns=record.written_ns,
+    )

@@ -1,0 +1,117 @@
+"""Which fragments a disk has, and where: rows in RocksDB that the extents could rebuild.
+
+Writes are not synced: after a crash the extents that were not closed are scanned again. Deletions
+are synced before they are acknowledged, and their tombstones kept, so that a fragment that was
+deleted is neither written again nor found again.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from struct import Struct
+
+from common.rocks import RocksDatabase
+from storagenode.store.record import Record
+
+_ROW = Struct("<IQQIIIQ")  # extent, offset, fragment, cell, block, identity bytes, written ns
+FRAGMENT, TOMBSTONE, CLOSED = b"F", b"T", b"E"
+CACHE_BYTES = 32 * 2**20
+WRITE_BUFFER_BYTES = 16 * 2**20
+BATCH_ROWS = 1000
+
+
+def row_key(blob_id: bytes, index: int) -> bytes:
+    """A fragment's id as it sorts: by session, then by blob."""
+    return blob_id + bytes([index])
+
+
+class Index:
+    """One disk's index."""
+
+    def __init__(self, folder: Path) -> None:
+        """raises Corrupt: remove the folder, and rebuild"""
+        self._database = RocksDatabase(folder, CACHE_BYTES, WRITE_BUFFER_BYTES)
+
+    def get(self, blob_id: bytes, index: int) -> tuple[Record, bytes] | None:
+        """A fragment's record and its block checksums."""
+        row = self._database.get(FRAGMENT + row_key(blob_id, index))
+        return _decode(blob_id, index, row) if row is not None else None
+
+    def is_deleted(self, blob_id: bytes, index: int) -> bool:
+        """Whether the fragment was deleted not long ago."""
+        return self._database.get(TOMBSTONE + row_key(blob_id, index)) is not None
+
+    def put(self, record: Record, table: bytes) -> None:
+        """Add or move a fragment."""
+        self._database.write(
+            {FRAGMENT + row_key(record.blob_id, record.index): _encode(record) + table}
+        )
+
+    def delete(self, fragments: list[tuple[bytes, int]], now_ns: int) -> None:
+        """Replace rows by tombstones; durable after `sync_blocking`."""
+        names = [row_key(blob_id, index) for blob_id, index in fragments]
+        stamp = now_ns.to_bytes(8, "big")
+        self._database.write(
+            {TOMBSTONE + name: stamp for name in names}, [FRAGMENT + name for name in names]
+        )
+
+    def scan(self, after: bytes, prefix: bytes, limit: int) -> list[tuple[Record, bytes]]:
+        """Fragments whose id begins with a prefix, after an id, in order."""
+        begin = FRAGMENT + max(after + b"\x00" if after else b"", prefix)
+        end = FRAGMENT + prefix + b"\xff" * (18 - len(prefix))
+        rows = self._database.scan(begin, end, limit)
+        return [_decode(key[1:17], key[17], value) for key, value in rows]
+
+    def all(self) -> Iterator[Record]:
+        """Every fragment."""
+        after = b""
+        while rows := self.scan(after, b"", BATCH_ROWS):
+            for record, _ in rows:
+                yield record
+            after = row_key(rows[-1][0].blob_id, rows[-1][0].index)
+
+    def close_extent(self, number: int) -> None:
+        """Note that every fragment of an extent is indexed and durable."""
+        self._database.write({CLOSED + number.to_bytes(4, "big"): b""})
+
+    def reopen_extent(self, number: int) -> None:
+        """Forget an extent, or that it was closed."""
+        self._database.write({}, [CLOSED + number.to_bytes(4, "big")])
+
+    def closed_extents(self) -> set[int]:
+        """Extents that need no scan."""
+        rows = self._database.scan(CLOSED, b"F", 2**20)
+        return {int.from_bytes(key[1:], "big") for key, _ in rows}
+
+    def trim_tombstones(self, before_ns: int) -> None:
+        """Forget a bounded number of deletions older than a time."""
+        rows = self._database.scan(TOMBSTONE, b"U", BATCH_ROWS)
+        old = [key for key, value in rows if int.from_bytes(value, "big") < before_ns]
+        if old:
+            self._database.write({}, old)
+
+    def sync_blocking(self) -> None:
+        """Put all rows on disk. raises Unavailable"""
+        self._database.sync_blocking()
+
+    def close(self) -> None:
+        """Sync and close."""
+        self._database.sync_blocking()
+        self._database.close()
+
+
+def _encode(record: Record) -> bytes:
+    return _ROW.pack(
+        record.extent,
+        record.offset,
+        record.fragment_bytes,
+        record.cell_bytes,
+        record.block_bytes,
+        record.identity_bytes,
+        record.written_ns,
+    )
+
+
+def _decode(blob_id: bytes, index: int, row: bytes) -> tuple[Record, bytes]:
+    extent, offset, fragment, cell, block, identity, written = _ROW.unpack_from(row)
+    record = Record(blob_id, index, extent, offset, fragment, cell, block, identity, written)
+    return record, row[_ROW.size :]

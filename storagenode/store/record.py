@@ -1,0 +1,196 @@
+"""How a fragment lies in an extent: header, cells, trailer. Extents explain themselves.
+
+The header names blob, index, geometry, the fragment's own place and an identity (bucket, key, ...);
+the trailer holds the blocks' CRC32Cs and proves that the fragment was finished. Both carry a CRC of
+their own. A small fragment (one cell) is packed: header, cell and trailer directly behind one
+another, one write. In others cells begin at whole pages, for direct I/O.
+
+  packed   [header][cell][trailer]                       one aligned write
+  paged    [header page(s)][cell, padded]...[trailer page(s)]
+"""
+
+from dataclasses import dataclass
+from struct import Struct
+
+from common import faults
+from common.checksum import digest
+from common.limits import KIB
+from storagenode.store.files import PAGE, align
+
+MAGIC = b"OSTKFRAG"
+DEAD_MAGIC = b"OSTKDEAD"
+TRAILER_MAGIC = b"OSTKTAIL"
+FORMAT = 1
+PACKED_BYTES_MAX = 64 * KIB
+IDENTITY_BYTES_MAX = 4 * KIB
+
+# magic, format, flags (1: packed), blob id, index, extent, offset, fragment, cell, block bytes,
+# header bytes, identity bytes, trailer offset, record bytes, written ns; then the CRC of all before
+_HEADER = Struct("<8sHH16sIIQQIIIIQQQ")
+# magic, blob id, index, table bytes; then the table and the CRC of all before
+_TRAILER = Struct("<8s16sII")
+_CRC_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A fragment's place and geometry."""
+
+    blob_id: bytes
+    index: int
+    extent: int
+    offset: int  # of the header, in the extent
+    fragment_bytes: int
+    cell_bytes: int
+    block_bytes: int
+    identity_bytes: int
+    written_ns: int
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether everything is behind one another in one write."""
+        return self.fragment_bytes == self.cell_bytes and self.fragment_bytes < PACKED_BYTES_MAX
+
+    @property
+    def header_bytes(self) -> int:
+        """From the record's begin to its first cell."""
+        size = _HEADER.size + self.identity_bytes + _CRC_BYTES
+        return size if self.is_packed else align(size)
+
+    @property
+    def stride_bytes(self) -> int:
+        """From cell to cell."""
+        return self.cell_bytes if self.is_packed else align(self.cell_bytes)
+
+    @property
+    def cell_count(self) -> int:
+        """Cells of the fragment; the last may be shorter."""
+        return -(-self.fragment_bytes // self.cell_bytes)
+
+    @property
+    def blocks_per_cell(self) -> int:
+        """Blocks of a full cell."""
+        return -(-self.cell_bytes // self.block_bytes)
+
+    @property
+    def block_count(self) -> int:
+        """Blocks of the whole fragment."""
+        last = self.fragment_bytes - (self.cell_count - 1) * self.cell_bytes
+        return (self.cell_count - 1) * self.blocks_per_cell + -(-last // self.block_bytes)
+
+    @property
+    def trailer_offset(self) -> int:
+        """Where the trailer begins, from the record's begin."""
+        last = self.fragment_bytes - (self.cell_count - 1) * self.cell_bytes
+        size = last if self.is_packed else align(last)
+        return self.header_bytes + (self.cell_count - 1) * self.stride_bytes + size
+
+    @property
+    def record_bytes(self) -> int:
+        """All of it, in whole pages."""
+        return align(self.trailer_offset + _TRAILER.size + 4 * self.block_count + _CRC_BYTES)
+
+    def cell_offset(self, cell_index: int) -> int:
+        """Where a cell begins, in the extent."""
+        return self.offset + self.header_bytes + cell_index * self.stride_bytes
+
+    def cell_size(self, cell_index: int) -> int:
+        """Bytes of a cell."""
+        return min(self.cell_bytes, self.fragment_bytes - cell_index * self.cell_bytes)
+
+    def place(self, offset: int, length: int) -> int:
+        """Where fragment bytes lie in the extent; they must be of one cell. raises Invalid"""
+        cell, within = divmod(offset, self.cell_bytes)
+        if length <= 0 or offset < 0 or offset + length > self.fragment_bytes:
+            raise faults.Invalid("range", f"{offset}+{length}", "outside the fragment")
+        if within + length > self.cell_bytes:
+            raise faults.Invalid("range", f"{offset}+{length}", "crosses cells")
+        return self.cell_offset(cell) + within
+
+    def blocks(self, offset: int, length: int) -> tuple[int, int]:
+        """The blocks [begin, end) that fragment bytes of one cell consist of. raises Invalid"""
+        cell, within = divmod(offset, self.cell_bytes)
+        end = within + length
+        if within % self.block_bytes or (end % self.block_bytes and end != self.cell_size(cell)):
+            raise faults.Invalid("range", f"{offset}+{length}", "not whole blocks")
+        first = cell * self.blocks_per_cell
+        return first + within // self.block_bytes, first + -(-end // self.block_bytes)
+
+    def encode_header(self, identity: bytes) -> bytes:
+        """The header's bytes, padded to the first cell."""
+        fixed = _HEADER.pack(
+            MAGIC,
+            FORMAT,
+            int(self.is_packed),
+            self.blob_id,
+            self.index,
+            self.extent,
+            self.offset,
+            self.fragment_bytes,
+            self.cell_bytes,
+            self.block_bytes,
+            self.header_bytes,
+            len(identity),
+            self.trailer_offset,
+            self.record_bytes,
+            self.written_ns,
+        )
+        body = fixed + identity
+        return (body + digest("CRC32C", body)).ljust(self.header_bytes, b"\x00")
+
+    def identity_of(self, record: memoryview) -> bytes:
+        """The identity in a record's bytes."""
+        return bytes(record[_HEADER.size : _HEADER.size + self.identity_bytes])
+
+    def encode_trailer(self, table: bytes) -> bytes:
+        """The trailer's bytes; whole pages unless packed."""
+        body = _TRAILER.pack(TRAILER_MAGIC, self.blob_id, self.index, len(table)) + table
+        body += digest("CRC32C", body)
+        return body if self.is_packed else body.ljust(align(len(body)), b"\x00")
+
+
+def decode_header(page: bytes | memoryview, extent: int, offset: int) -> Record | None:
+    """Read a header found at a place; None if there is none, or it belongs elsewhere.
+
+    page   bytes from `offset` on, at least HEADER_READ_BYTES of them where the extent has them
+    """
+    if bytes(page[: len(MAGIC)]) != MAGIC or len(page) < _HEADER.size:
+        return None
+    (
+        _, version, _, blob_id, index, at_extent, at_offset, fragment_bytes, cell_bytes,
+        block_bytes, _, identity_bytes, _, _, written_ns,
+    ) = _HEADER.unpack_from(page)  # fmt: skip
+    if version > FORMAT:
+        raise faults.Invalid("fragment format", str(version), "of a newer Ostraka")
+    end = _HEADER.size + identity_bytes
+    if identity_bytes > IDENTITY_BYTES_MAX or end + _CRC_BYTES > len(page):
+        return None
+    body = bytes(page[:end])
+    if digest("CRC32C", body) != bytes(page[end : end + _CRC_BYTES]):
+        return None
+    if (at_extent, at_offset) != (extent, offset):
+        return None  # a misdirected or copied write
+    return Record(
+        blob_id, index, extent, offset, fragment_bytes, cell_bytes, block_bytes, identity_bytes,
+        written_ns,
+    )  # fmt: skip
+
+
+def decode_trailer(record: Record, data: bytes | memoryview) -> bytes | None:
+    """Read a trailer; the blocks' checksum table, or None: the fragment was never finished."""
+    if len(data) < _TRAILER.size:
+        return None
+    magic, blob_id, index, table_bytes = _TRAILER.unpack_from(data)
+    end = _TRAILER.size + table_bytes
+    if (magic, blob_id, index) != (TRAILER_MAGIC, record.blob_id, record.index):
+        return None
+    if table_bytes != 4 * record.block_count or end + _CRC_BYTES > len(data):
+        return None
+    body = bytes(data[:end])
+    if digest("CRC32C", body) != bytes(data[end : end + _CRC_BYTES]):
+        return None
+    return body[_TRAILER.size :]
+
+
+HEADER_READ_BYTES = align(_HEADER.size + IDENTITY_BYTES_MAX + _CRC_BYTES)
+assert HEADER_READ_BYTES % PAGE == 0

@@ -35,6 +35,10 @@ class Buffer:
         """Show the first `size` bytes."""
         self.view = self._memory[:size] if size != self.capacity else self._memory
 
+    def padded(self, size: int) -> memoryview:
+        """The first `size` bytes of the whole memory, beyond what `view` shows."""
+        return self._memory[:size]
+
     def release(self) -> None:
         """Give the memory back; nobody may use its views any more."""
         self._pool.put_back(self)
@@ -57,6 +61,14 @@ class Reservation:
         buffer = self._pool.take_now(size)
         self._buffers.append(buffer)
         return buffer
+
+    def give_back(self, buffer: Buffer) -> None:
+        """Give back one buffer, and its part of the share, before the rest."""
+        self._buffers.remove(buffer)
+        part = min(len(buffer.view), self._size)
+        buffer.release()
+        self._size -= part
+        self._pool.give_share_back(part)
 
     def release(self) -> None:
         """Give back all buffers and the share."""

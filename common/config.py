@@ -147,7 +147,9 @@ def describe(kind: type[Any]) -> str:
         if dataclasses.is_dataclass(hints[name]):
             nested.append((name, hints[name]))
             continue
-        lines.append(f"| `{name}` | {hint.replace('|', 'or')} | {default or ''} | {meaning or ''} |")
+        lines.append(
+            f"| `{name}` | {hint.replace('|', 'or')} | {default or ''} | {meaning or ''} |"
+        )
     for name, section in nested:
         lines += ["", f"**[{name}]** {describe(section)}"]
     return "\n".join(lines)

@@ -55,9 +55,7 @@ class MetaServiceApp:
         if self._config.engine == "memory":
             return MemoryStore()
         self._config.directory.mkdir(parents=True, exist_ok=True)
-        return RocksStore(
-            self._config.directory, on_poisoned=lambda: stopper.stop(is_failed=True)
-        )
+        return RocksStore(self._config.directory, on_poisoned=lambda: stopper.stop(is_failed=True))
 
     async def start(self) -> None:
         """Check or write the cluster's identity, then listen."""
@@ -70,9 +68,7 @@ class MetaServiceApp:
         self._supervisor.add("trim_transactions", UPKEEP_S, self._upkeep(trim_transactions))
         self._supervisor.add("trim_uploads", UPKEEP_S, self._upkeep(trimmer.step))
         await self._supervisor.start()
-        log.info(
-            "metadata service is up", extra={"port": port, "control": control, "admin": admin}
-        )
+        log.info("metadata service is up", extra={"port": port, "control": control, "admin": admin})
 
     async def stop(self) -> None:
         """Finish what was accepted, close the engine."""

@@ -122,9 +122,7 @@ class MetaClient:
         header, _ = await self._exchange(method, request, data)
         return reply.FromString(header)
 
-    async def _exchange(
-        self, method: Method, request: Message, data: bytes
-    ) -> tuple[bytes, bytes]:
+    async def _exchange(self, method: Method, request: Message, data: bytes) -> tuple[bytes, bytes]:
         message = request.SerializeToString()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._deadline_s
@@ -186,10 +184,10 @@ class WriterSession:
             transaction_id=self.transaction_id(),
         )
 
-    def new_blob_id(self) -> bytes:
-        """The next blob id."""
+    def new_blob_id(self, session_id: int) -> bytes:
+        """The next blob id of a session that an upload holds open."""
         self._counter += 1
-        return self._session_id.to_bytes(8, "big") + self._counter.to_bytes(8, "big")
+        return session_id.to_bytes(8, "big") + self._counter.to_bytes(8, "big")
 
     def begin_upload(self) -> int:
         """Hold the current session open for an upload; pair with `end_upload`."""
@@ -208,7 +206,7 @@ class WriterSession:
     async def _open(self) -> None:
         request = meta_pb2.OpenSession(holder=self._holder)
         reply: meta_pb2.SessionReply = await self._meta.call(Method.OPEN_SESSION, request)
-        self._session_id, self._counter = reply.session_id, 0
+        self._session_id = reply.session_id
         self._begun_s = self._clock.monotonic_s()
         self._held.add(reply.session_id)
 
@@ -244,5 +242,3 @@ class WriterSession:
         except faults.Fault:
             return  # its lease will end by itself
         self._held.discard(session_id)
-
-

@@ -41,9 +41,7 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         )
 
     async def CreateKey(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._write(
-            context, request, self._credentials.create_key, admin_pb2.KeyReply
-        )
+        return await self._write(context, request, self._credentials.create_key, admin_pb2.KeyReply)
 
     async def ListKeys(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._read(context, request, self._credentials.list_keys)

@@ -1,9 +1,10 @@
 """Calling a storage node: the only module of it that other services import."""
 
+import asyncio
 from enum import IntEnum
 
 from common import limits
-from common.frames import FrameClient
+from common.frames import FrameClient, Reply
 from proto import storage_pb2
 
 
@@ -47,22 +48,27 @@ class NodeClient:
         await self._writes.wait_up(timeout_s)
         await self._reads.wait_up(timeout_s)
 
-    async def put_cell(
+    def put_cell(
         self, request: storage_pb2.PutCell, cell: memoryview, deadline_s: float
-    ) -> None:
-        """Write a cell; it must not change before this returns. See FragmentStore.put_cell."""
-        await self._writes.call(
+    ) -> "asyncio.Future[Reply]":
+        """Send a cell now; it must not change before the future is done.
+
+        Cells of a fragment are sent in order. See FragmentStore.put_cell.
+        """
+        return self._writes.call(
             Method.PUT_CELL, request.SerializeToString(), cell, deadline_s=deadline_s
         )
 
-    async def read_fragment(
+    def read_fragment(
         self, request: storage_pb2.ReadFragment, into: memoryview, deadline_s: float
-    ) -> storage_pb2.ReadFragmentReply:
-        """Read ranges one behind another into `into`; not written any more after this returns."""
-        reply = await self._reads.call(
+    ) -> "asyncio.Future[Reply]":
+        """Read ranges one behind another into `into`; not written any more once this is done.
+
+        The reply's header is a ReadFragmentReply.
+        """
+        return self._reads.call(
             Method.READ_FRAGMENT, request.SerializeToString(), deadline_s=deadline_s, into=into
         )
-        return storage_pb2.ReadFragmentReply.FromString(reply.header)
 
     async def delete_fragments(
         self, request: storage_pb2.DeleteFragments

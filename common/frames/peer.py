@@ -6,6 +6,8 @@ Reading: small frames are cut out of one reused receive buffer. When a frame's p
 
 import asyncio
 import socket
+from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 from common import limits
@@ -21,6 +23,7 @@ from common.frames.wire import (
 
 RECEIVE_BYTES = 256 * limits.KIB
 SCRATCH_BYTES = 256 * limits.KIB
+LENT_CHECK_S = 0.002
 WRITE_BUFFER_HIGH_BYTES = 8 * limits.MIB
 
 
@@ -39,6 +42,10 @@ class Peer(asyncio.BufferedProtocol):
         self._target_frame: tuple[int, int, int, int, bytes] = (0, 0, 0, 0, b"")
         self._outgoing: list[Piece] = []
         self._resumed: asyncio.Future[None] | None = None
+        # Whose memory is still being sent: end of its bytes in the stream, and what gives it back.
+        self._queued_bytes = 0
+        self._lent: deque[tuple[int, Callable[[], None]]] = deque()
+        self._lent_timer: asyncio.TimerHandle | None = None
 
     # --- for subclasses -----------------------------------------------------------------------
 
@@ -73,18 +80,22 @@ class Peer(asyncio.BufferedProtocol):
         frame: tuple[int, int, int, int],
         header: bytes = b"",
         pieces: tuple[Piece, ...] = (),
+        release: Callable[[], None] | None = None,
     ) -> None:
         """Queue a frame for this tick's write: (kind, method, call id, deadline ms).
 
-        Pieces are not copied: they must stay as they are until the peer has answered.
+        Pieces are not copied: they must stay as they are until the peer has answered, or until
+        `release` is called, when the kernel has them.
         """
         kind, method, call_id, deadline_ms = frame
         outgoing = self._outgoing
         if not outgoing:
             self._loop.call_soon(self._flush)
-        outgoing.append(
-            FIXED.pack(VERSION, kind, method, call_id, len(header), size_of(pieces), deadline_ms)
-        )
+        size = size_of(pieces)
+        outgoing.append(FIXED.pack(VERSION, kind, method, call_id, len(header), size, deadline_ms))
+        self._queued_bytes += FIXED_BYTES + len(header) + size
+        if release is not None:
+            self._lent.append((self._queued_bytes, release))
         if header:
             outgoing.append(header)
         outgoing.extend(pieces)
@@ -98,6 +109,21 @@ class Peer(asyncio.BufferedProtocol):
         outgoing, self._outgoing = self._outgoing, []
         if self._transport is not None and not self._transport.is_closing():
             self._transport.writelines(outgoing)
+        if self._lent:
+            self._release_sent()
+
+    def _release_sent(self) -> None:
+        """Give back memory that the kernel has copied; look again soon if some is still queued."""
+        transport = self._transport
+        waiting = transport.get_write_buffer_size() if transport is not None else 0
+        sent = self._queued_bytes - waiting - size_of(self._outgoing)
+        while self._lent and (transport is None or self._lent[0][0] <= sent):
+            self._lent.popleft()[1]()
+        if self._lent_timer is not None:
+            self._lent_timer.cancel()
+            self._lent_timer = None
+        if self._lent:
+            self._lent_timer = self._loop.call_later(LENT_CHECK_S, self._release_sent)
 
     def abort(self) -> None:
         """Cut the connection now."""
@@ -126,6 +152,8 @@ class Peer(asyncio.BufferedProtocol):
             self._resumed.set_result(None)
             self._resumed = None
         self._target = None
+        self._outgoing = []
+        self._release_sent()
         self.closed(error)
 
     def pause_writing(self) -> None:

@@ -25,10 +25,14 @@ STOP_GRACE_S = 10.0
 
 
 class Answer(NamedTuple):
-    """A reply: header message, and payload pieces that are sent without a copy."""
+    """A reply: header message, and payload pieces that are sent without a copy.
+
+    release   called when the pieces' memory may be used again
+    """
 
     header: bytes = b""
     pieces: tuple[Piece, ...] = ()
+    release: Callable[[], None] | None = None
 
 
 class Slot(Protocol):
@@ -155,7 +159,9 @@ class ServerPeer(Peer):
                     self._transport.resume_reading()
 
     def _answer(self, method: int, call_id: int, answer: Answer) -> None:
-        self.send((Kind.REPLY.value, method, call_id, 0), answer.header, answer.pieces)
+        self.send(
+            (Kind.REPLY.value, method, call_id, 0), answer.header, answer.pieces, answer.release
+        )
 
     def _answer_fault(self, method: int, call_id: int, fault: faults.Fault) -> None:
         self.send((Kind.ERROR.value, method, call_id, 0), encode_fault(fault))

@@ -78,5 +78,7 @@ def invert(matrix: Sequence[Sequence[int]]) -> Matrix:
 def generator(k: int, n: int) -> Matrix:
     """The systematic n x k generator matrix: k unit rows, then the rows of the parity cells."""
     vandermonde = [[1] + [0] * (k - 1)]
-    vandermonde += [[_EXPONENTS[(row * column) % 255] for column in range(k)] for row in range(n - 1)]
+    vandermonde += [
+        [_EXPONENTS[(row * column) % 255] for column in range(k)] for row in range(n - 1)
+    ]
     return product(vandermonde, invert(vandermonde[:k]))

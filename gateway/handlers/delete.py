@@ -62,20 +62,21 @@ class DeleteHandlers:
         named = request.delete.objects or []
         if not 1 <= len(named) <= limits.DELETE_KEYS_MAX:
             raise errors.MalformedXML()
-        output = DeleteObjectsOutput(deleted=[], errors=[])
+        deleted: list[DeletedObject] = []
+        failed: list[Error] = []
         deletes: list[tuple[ObjectIdentifier, meta_pb2.DeleteVersion]] = []
         for identifier in named:
             try:
                 deletes.append((identifier, self._delete_one(context, identifier)))
             except errors.S3Error as error:
-                output.errors.append(_failure(identifier, error))
+                failed.append(_failure(identifier, error))
         results = await self._commit_all(context, [delete for _, delete in deletes])
         for (identifier, _), result in zip(deletes, results, strict=True):
             if result.fault:
-                output.errors.append(_failure(identifier, _error_of(result)))
+                failed.append(_failure(identifier, _error_of(result)))
             elif not request.delete.quiet:
-                output.deleted.append(_success(identifier, result.reply))
-        return output
+                deleted.append(_success(identifier, result.reply))
+        return DeleteObjectsOutput(deleted=deleted, errors=failed)
 
     def _delete_one(self, context: Context, identifier: ObjectIdentifier) -> meta_pb2.DeleteVersion:
         if not identifier.key:

@@ -33,10 +33,12 @@ class ObjectWriter(Protocol):
     """Storing bytes: gateway.objects.writer."""
 
     async def write(
-        self, source: ByteSource, size: int | None, algorithms: frozenset[str], identity: Identity
+        self, source: ByteSource, size: int, algorithms: frozenset[str], identity: Identity
     ) -> Stored: ...
 
-    async def discard(self, blobs: list[records_pb2.BlobRef]) -> None: ...
+    async def discard(self, stored: Stored) -> None: ...
+
+    def release(self, stored: Stored) -> None: ...
 
 
 class CommitCalls(Protocol):
@@ -126,10 +128,13 @@ class ObjectWriteHandlers:
 
         async def commit(epoch: int) -> meta_pb2.CommitReply:
             request.known_epoch = epoch
-            request.writer.CopyFrom(self._writers.writer())
+            request.writer.CopyFrom(self._writers.writer(stored.session_id))
             return await self._meta.commit_version(request, stored.inline)
 
-        return await commit_or_discard(context, commit, self._writer, stored)
+        reply: meta_pb2.CommitReply = await commit_or_discard(
+            context, commit, self._writer, stored
+        )
+        return reply
 
 
 async def commit_or_discard(
@@ -140,12 +145,15 @@ async def commit_or_discard(
     After Unavailable the outcome is unknown: then only the collector, which asks first, deletes.
     """
     try:
-        return await context.bucket.write(commit)
+        reply = await context.bucket.write(commit)
     except faults.Unavailable:
+        writer.release(stored)
         raise
     except (faults.Fault, errors.S3Error):
-        await writer.discard(stored.blobs)
+        await writer.discard(stored)
         raise
+    writer.release(stored)
+    return reply
 
 
 async def store_payload(
@@ -161,11 +169,12 @@ async def store_payload(
     wanted = payload.algorithms
     if not wanted & set(CHECKSUM_ALGORITHMS) or algorithm is not None:
         wanted |= {algorithm or DEFAULT_CHECKSUM}
-    stored = await writer.write(payload, payload.size, wanted | {"MD5"}, identity)
+    size = check_size(payload.size)
+    stored = await writer.write(payload, size, wanted | {"MD5"}, identity)
     try:
         payload.verify(stored.digests)
     except errors.S3Error:
-        await writer.discard(stored.blobs)
+        await writer.discard(stored)
         raise
     declared = payload.declared_checksum()
     kept = declared[0] if declared is not None else algorithm or DEFAULT_CHECKSUM
@@ -175,12 +184,13 @@ async def store_payload(
     return stored, checksum_record(kept, stored.digests[kept])
 
 
-def check_size(size: int | None) -> None:
+def check_size(size: int | None) -> int:
     """Refuse bodies without a length, and those over the limit of one request, unread."""
     if size is None:
         raise errors.MissingContentLength()
     if size > limits.PUT_BYTES_MAX:
         raise errors.EntityTooLarge(ProposedSize=size, MaxSizeAllowed=limits.PUT_BYTES_MAX)
+    return size
 
 
 def write_conditions(if_match: str | None, if_none_match: str | None) -> meta_pb2.Conditions | None:

@@ -3,6 +3,7 @@
 Tools read these before they do anything else, so they must answer as S3 does for a fresh bucket.
 """
 
+from gateway.handlers.bucket import refuse_acl
 from gateway.handlers.context import Context, owner_of
 from gateway.s3 import errors
 from gateway.s3.model.access import (
@@ -32,7 +33,6 @@ from gateway.s3.model.configuration import (
     NotificationConfiguration,
 )
 from gateway.s3.shape import Shape
-from gateway.handlers.bucket import refuse_acl
 
 ENFORCED = "BucketOwnerEnforced"
 

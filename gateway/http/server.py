@@ -180,7 +180,7 @@ class Server:
         headers["content-length"] = str(reply.body_bytes)
         response = web.StreamResponse(status=reply.status, headers=headers)
         _trim_content_type(response, headers)
-        async with aclosing(stream):  # type: ignore[type-var]
+        async with aclosing(stream):
             await response.prepare(http)
             if method == "HEAD":
                 return response

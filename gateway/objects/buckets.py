@@ -8,7 +8,7 @@ call that changed it has returned, and the healthy path still costs one metadata
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from common import faults
 from proto import meta_pb2, records_pb2
@@ -29,7 +29,7 @@ class ReplyWithBucket(Protocol):
     @property
     def bucket(self) -> records_pb2.Bucket: ...
 
-    def HasField(self, name: str) -> bool: ...  # noqa: N802 - protobuf's name
+    def HasField(self, field_name: Literal["bucket", b"bucket"], /) -> bool: ...  # noqa: N802
 
 
 ReplyT = TypeVar("ReplyT")

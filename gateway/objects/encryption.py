@@ -45,11 +45,9 @@ class DataKey:
 
     def wrap(self, ring: KeyRing) -> records_pb2.Encryption:
         """Seal the key under the ring's active master key."""
-        return records_pb2.Encryption(
-            method=METHOD, wrapped_key=ring.wrap(self._key, KEY_CONTEXT)
-        )
+        return records_pb2.Encryption(method=METHOD, wrapped_key=ring.wrap(self._key, KEY_CONTEXT))
 
-    def seal_inline(self, data: bytes | memoryview) -> bytes:
+    def seal_inline(self, data: bytes | bytearray) -> bytes:
         """Seal data that lives in its metadata row."""
         return self._cipher.encrypt(INLINE_NONCE, data, INLINE_CONTEXT)
 

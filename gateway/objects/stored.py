@@ -17,8 +17,11 @@ class ByteSource(Protocol):
 class Writers(Protocol):
     """The gateway's writer session, as commits name it."""
 
-    def writer(self) -> meta_pb2.Writer:
-        """Make the session id and a fresh transaction id of one commit."""
+    def writer(self, session_id: int | None = None) -> meta_pb2.Writer:
+        """Make the session and a fresh transaction id of one commit.
+
+        session_id   the session that made the blobs to be committed; None: the current one
+        """
         ...
 
 
@@ -37,9 +40,11 @@ class Stored:
     """Sealed data, durable on its write quorum (blobs) or still in hand (inline).
 
     digests   raw digests of the plaintext by algorithm
-    inline    sealed bytes that go with the commit; empty if there are blobs
+    inline      sealed bytes that go with the commit; empty if there are blobs
+    session_id  the writer session that made the blobs; it is held until `ObjectWriter.release`
     """
 
+    session_id: int
     size_bytes: int
     digests: dict[str, bytes]
     encryption: records_pb2.Encryption

@@ -60,11 +60,7 @@ class Topology:
     def zone_count(self) -> int:
         """Zones with a disk that is not removed."""
         return len(
-            {
-                disk.zone
-                for disk in self.record.disks
-                if disk.state != records_pb2.Disk.REMOVED
-            }
+            {disk.zone for disk in self.record.disks if disk.state != records_pb2.Disk.REMOVED}
         )
 
     def node_of(self, disk_id: int) -> str:

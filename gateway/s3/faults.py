@@ -86,6 +86,7 @@ _TABLE: dict[type[faults.Fault], Callable[[faults.Fault], errors.S3Error]] = {
     faults.Forbidden: lambda _: errors.AccessDenied(),
     faults.Unavailable: _unavailable,
     faults.Busy: _busy,
+    faults.Fenced: _unavailable,
     faults.Full: lambda _: errors.InsufficientStorage(),
     faults.Unsupported: lambda fault: errors.NotImplemented(Feature=fault.feature or None),
 }

@@ -24,6 +24,7 @@ class NodeRegistry:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._begun_s = clock.monotonic_s()
         self._seen_s: dict[str, float] = {}
         self._disks: dict[int, records_pb2.Disk] = {}
 
@@ -33,18 +34,17 @@ class NodeRegistry:
         for disk in disks:
             self._disks[disk.disk_id] = disk
 
-    def age_s(self, name: str) -> float | None:
-        """Seconds since the last heartbeat; None if there was none since the service started."""
-        seen = self._seen_s.get(name)
-        return self._clock.monotonic_s() - seen if seen is not None else None
+    def age_s(self, name: str) -> float:
+        """Seconds since the last heartbeat, or since the service started."""
+        return self._clock.monotonic_s() - self._seen_s.get(name, self._begun_s)
 
     def health(self, name: str) -> meta_pb2.NodeHealth:
         """Whether a node is taken for alive."""
         age_s = self.age_s(name)
         return meta_pb2.NodeHealth(
             name=name,
-            is_alive=age_s is not None and age_s < HEARTBEAT_MISSED_S,
-            heartbeat_age_ms=int(age_s * 1000) if age_s is not None else 2**62,
+            is_alive=age_s < HEARTBEAT_MISSED_S,
+            heartbeat_age_ms=int(age_s * 1000),
         )
 
     def refresh(self, disk: records_pb2.Disk) -> None:

@@ -5,6 +5,7 @@ can read it, and after a crash it is gone. It never changes. Deleting is idempot
 deleted cannot be written again.
 """
 
+import asyncio
 from dataclasses import dataclass, field
 
 from common import faults
@@ -45,6 +46,7 @@ class FragmentStore:
         self._clock = clock
         self._pool = pool
         self._open: dict[tuple[bytes, int], _Open] = {}
+        self._opening: dict[tuple[bytes, int], asyncio.Task[_Open]] = {}
 
     def disk(self, disk_id: int) -> Disk:
         """A disk by its number. raises NotFound("disk")"""
@@ -78,13 +80,20 @@ class FragmentStore:
             self._finish(opened)
 
     async def _opened(self, request: storage_pb2.PutCell) -> _Open:
+        """The fragment of a cell; later cells wait in order while space is found for the first."""
         key = (request.blob_id, request.index)
-        opened = self._open.get(key)
         if request.cell_index == 0:
-            if opened is not None:
+            if key in self._open or key in self._opening:
                 raise faults.AlreadyExists("fragment", request.blob_id.hex())
-            opened = await self._begin(request)
-            self._open[key] = opened
+            opening = asyncio.get_running_loop().create_task(self._begin(request))
+            self._opening[key] = opening
+            try:
+                self._open[key] = await opening
+            finally:
+                del self._opening[key]
+        elif key in self._opening:
+            await asyncio.wait([self._opening[key]])
+        opened = self._open.get(key)
         if opened is None or opened.next_cell != request.cell_index:
             raise faults.Invalid("cell_index", str(request.cell_index), "out of order")
         if request.last != (request.cell_index == opened.record.cell_count - 1):
@@ -110,9 +119,7 @@ class FragmentStore:
         )  # fmt: skip
         return _Open(record, extent, disk, self._clock.monotonic_s())
 
-    async def _write_packed(
-        self, opened: _Open, request: storage_pb2.PutCell, cell: Piece
-    ) -> None:
+    async def _write_packed(self, opened: _Open, request: storage_pb2.PutCell, cell: Piece) -> None:
         record = opened.record
         whole = self._pool.take_now(record.record_bytes)
         try:

@@ -1,0 +1,278 @@
+"""One blob on its way to the disks: stripes through the kernels, cells to the nodes, in order."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from common import faults, limits
+from common.buffers import BufferPool, Reservation
+from gateway.erasure.code import Codes
+from gateway.objects.encryption import BlobCipher
+from gateway.objects.layout import (
+    BLOCK_BYTES,
+    FULL_CELL_BYTES,
+    LAYOUT_VERSION,
+    BlobLayout,
+    Stripe,
+    layout_of,
+)
+from gateway.objects.nodes import Nodes
+from gateway.objects.quorum import Quorum
+from gateway.objects.stored import ByteSource
+from gateway.objects.stripes import encode_blocking
+from gateway.placement.choose import Placement
+from proto import records_pb2, storage_pb2
+
+STRIPES_IN_FLIGHT_MAX = 3
+IN_LOOP_BYTES_MAX = 128 * limits.KIB  # smaller stripes cost less here than the hop to a thread
+CELL_DEADLINE_S = 10.0
+
+MakeCipher = Callable[[bytes, int, int], BlobCipher]
+BlobName = tuple[bytes, int, int]  # blob id, number in its object or part, plaintext bytes
+
+
+@dataclass(slots=True)
+class Threads:
+    """Where big kernels run: hashing beside coding, never in line with it."""
+
+    hashing: ThreadPoolExecutor
+    coding: ThreadPoolExecutor
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A stripe's place in its blob: its hashing, the sending before it, and its own."""
+
+    hashed: "asyncio.Future[None]"
+    after: "asyncio.Future[None] | None"
+    sent: "asyncio.Future[None]"
+
+
+class BlobWriter:
+    """Writes one blob, once."""
+
+    def __init__(  # noqa: PLR0913 - wired in one place
+        self,
+        nodes: Nodes,
+        codes: Codes,
+        pool: BufferPool,
+        threads: Threads,
+        placement: Placement,
+        make_cipher: MakeCipher,
+    ) -> None:
+        profile = nodes.topology.profiles["STANDARD"]
+        self._k, self._m = profile.k, profile.m
+        self._nodes = nodes
+        self._code = codes.get(profile.k, profile.m)
+        self._pool = pool
+        self._threads = threads
+        self._placement = placement
+        self._make_cipher = make_cipher
+        self._loop = asyncio.get_running_loop()
+        self._failures: dict[int, BaseException] = {}
+        self._quorum = profile.k + min(1, profile.m)
+        self._blob_id = b""
+        self._layout: BlobLayout | None = None
+
+    async def write(
+        self,
+        source: ByteSource,
+        name: BlobName,
+        update_hashes: Callable[[memoryview], None],
+        identity: storage_pb2.FragmentIdentity,
+    ) -> records_pb2.BlobRef:
+        """Store a blob; on k + 1 disks when this returns.
+
+        raises   Unavailable, Full; what the source raises
+        """
+        self._blob_id, number, plain_bytes = name
+        layout = self._layout = layout_of(self._k, self._m, plain_bytes, FULL_CELL_BYTES)
+        cipher = self._make_cipher(self._blob_id, number, -(-plain_bytes // limits.PACKAGE_BYTES))
+        self._complete(identity, layout)
+        in_flight: list[asyncio.Task[None]] = []
+        sent: asyncio.Future[None] | None = None
+        hashed: asyncio.Future[None] | None = None
+        try:
+            for index in range(layout.stripe_count):
+                if len(in_flight) == STRIPES_IN_FLIGHT_MAX:
+                    await in_flight.pop(0)
+                stripe = layout.stripe(index)
+                held = await self._receive(source, stripe)
+                hashed = self._hash(held[1], hashed, update_hashes)
+                turn = _Turn(hashed, sent, self._loop.create_future())
+                sent = turn.sent
+                work = self._send(stripe, held, cipher, turn, identity)
+                in_flight.append(self._loop.create_task(work))
+            for task in in_flight:
+                await task
+        except BaseException:
+            for task in in_flight:
+                task.cancel()
+            await asyncio.gather(*in_flight, return_exceptions=True)
+            raise
+        return self._finished(plain_bytes)
+
+    def placed(self) -> list[records_pb2.BlobRef]:
+        """Where fragments may have been written, for deleting them."""
+        disk_ids = [disk.disk_id for disk in self._placement.disks]
+        return [records_pb2.BlobRef(blob_id=self._blob_id, disk_ids=disk_ids)]
+
+    def _complete(self, identity: storage_pb2.FragmentIdentity, layout: BlobLayout) -> None:
+        identity.blob_id = self._blob_id
+        identity.k, identity.m = self._k, self._m
+        identity.cell_bytes = layout.cell_bytes
+        identity.plain_bytes = layout.plain_bytes
+        identity.layout = LAYOUT_VERSION
+
+    async def _receive(
+        self, source: ByteSource, stripe: Stripe
+    ) -> tuple[Reservation, memoryview, int]:
+        """Fill a buffer with a stripe's plaintext."""
+        coded_bytes = (self._k + self._m) * stripe.cell_bytes
+        reservation = await self._pool.reserve(stripe.plain_bytes + coded_bytes)
+        try:
+            plain = reservation.take(stripe.plain_bytes).view
+            await fill(source, plain)
+        except BaseException:
+            reservation.release()
+            raise
+        return reservation, plain, coded_bytes
+
+    def _hash(
+        self,
+        plain: memoryview,
+        previous: "asyncio.Future[None] | None",
+        update: Callable[[memoryview], None],
+    ) -> "asyncio.Future[None]":
+        """Hash a stripe after the one before it, beside everything else."""
+        if previous is None and len(plain) <= IN_LOOP_BYTES_MAX:
+            update(plain)
+            done: asyncio.Future[None] = self._loop.create_future()
+            done.set_result(None)
+            return done
+
+        async def in_order() -> None:
+            if previous is not None:
+                await previous
+            await self._loop.run_in_executor(self._threads.hashing, update, plain)
+
+        return self._loop.create_task(in_order())
+
+    async def _send(
+        self,
+        stripe: Stripe,
+        held: tuple[Reservation, memoryview, int],
+        cipher: BlobCipher,
+        turn: "_Turn",
+        identity: storage_pb2.FragmentIdentity,
+    ) -> None:
+        """Code a stripe, send its cells behind those of the stripe before, wait for the answers."""
+        reservation, plain, coded_bytes = held
+        try:
+            coded = reservation.take(coded_bytes)
+            work = (self._code, cipher, stripe, plain, coded)
+            if len(plain) <= IN_LOOP_BYTES_MAX:
+                tables = encode_blocking(*work)
+            else:
+                tables = await self._loop.run_in_executor(
+                    self._threads.coding, encode_blocking, *work
+                )
+            if turn.after is not None and not turn.after.done():
+                await asyncio.wait([turn.after])
+            quorum = self._send_cells(stripe, coded.view, tables, identity)
+            turn.sent.set_result(None)
+            await quorum.done
+            if len(self._placement.disks) - len(self._failures) < self._quorum:
+                raise self._cause()
+            await turn.hashed
+        finally:
+            if not turn.sent.done():
+                turn.sent.cancel()
+            if not turn.hashed.done():
+                await asyncio.wait([turn.hashed])  # the thread still reads this memory
+            reservation.release()
+
+    def _send_cells(
+        self,
+        stripe: Stripe,
+        coded: memoryview,
+        tables: list[bytes],
+        identity: storage_pb2.FragmentIdentity,
+    ) -> Quorum:
+        quorum = Quorum(self._loop, self._quorum, self._fail)
+        size = stripe.cell_bytes
+        for index, disk in enumerate(self._placement.disks):
+            if index in self._failures:
+                continue
+            client = self._nodes.client_of(disk.disk_id)
+            if client is None:
+                self._failures[index] = faults.Unavailable(f"{disk.node_name} is down")
+                continue
+            request = self._put_cell(index, stripe, tables[index], identity)
+            cell = coded[index * size : (index + 1) * size]
+            quorum.add(index, client.put_cell(request, cell, CELL_DEADLINE_S))
+        quorum.close()
+        return quorum
+
+    def _put_cell(
+        self,
+        index: int,
+        stripe: Stripe,
+        table: bytes,
+        identity: storage_pb2.FragmentIdentity,
+    ) -> storage_pb2.PutCell:
+        layout = self._layout
+        assert layout is not None, "called by write"
+        request = storage_pb2.PutCell(
+            blob_id=self._blob_id,
+            index=index,
+            disk_id=self._placement.disks[index].disk_id,
+            cell_index=stripe.index,
+            last=stripe.is_last,
+            fragment_bytes=layout.fragment_bytes,
+            cell_bytes=layout.stripe(0).cell_bytes,
+            block_bytes=BLOCK_BYTES,
+            block_checksums=table,
+        )
+        if stripe.index == 0:
+            identity.index = index
+            request.identity = identity.SerializeToString()
+        return request
+
+    def _fail(self, index: int, failure: BaseException) -> None:
+        self._failures.setdefault(index, failure)
+        if isinstance(failure, faults.Unavailable):
+            self._nodes.was_late(self._placement.disks[index].disk_id)
+
+    def _cause(self) -> BaseException:
+        """Why the blob could not be stored, as the caller should see it."""
+        failures = list(self._failures.values())
+        if any(isinstance(failure, faults.Full) for failure in failures):
+            return faults.Full("too few disks have room")
+        return faults.Unavailable("too few storage nodes took their fragment")
+
+    def _finished(self, plain_bytes: int) -> records_pb2.BlobRef:
+        disks = self._placement.disks
+        return records_pb2.BlobRef(
+            blob_id=self._blob_id,
+            plain_bytes=plain_bytes,
+            k=self._k,
+            m=self._m,
+            cell_bytes=FULL_CELL_BYTES,
+            disk_ids=[
+                0 if index in self._failures else disk.disk_id for index, disk in enumerate(disks)
+            ],
+            degraded=self._placement.is_degraded or bool(self._failures),
+            layout=LAYOUT_VERSION,
+        )
+
+
+async def fill(source: ByteSource, view: memoryview) -> None:
+    """Read until the view is full. raises Invalid("size") if the source ends before"""
+    done = 0
+    while done < len(view):
+        count = await source.read_into(view[done:])
+        if count == 0:
+            raise faults.Invalid("size", str(done), "IncompleteBody")
+        done += count

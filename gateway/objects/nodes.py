@@ -1,0 +1,113 @@
+"""Storage nodes as a gateway sees them: the topology, a client per node, who answers."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from common import faults
+from common.clock import Clock
+from gateway.placement.choose import Placement, choose_disks
+from gateway.placement.topology import Topology
+from proto import meta_pb2, records_pb2
+from storagenode.client import NodeClient
+
+log = logging.getLogger(__name__)
+
+STANDARD = "STANDARD"
+DOUBT_S = 3.0
+
+
+class TopologyReader(Protocol):
+    """The call of the metadata client that this module makes."""
+
+    async def get_topology(self, request: meta_pb2.GetTopology) -> meta_pb2.GetTopologyReply: ...
+
+
+MakeClient = Callable[[str, str, int], NodeClient]
+
+
+class Nodes:
+    """All storage nodes. `refresh` runs every second."""
+
+    def __init__(self, meta: TopologyReader, make_client: MakeClient, clock: Clock) -> None:
+        self._clock = clock
+        self._doubted_until_s: dict[str, float] = {}
+        self._meta = meta
+        self._make_client = make_client
+        self._clients: dict[str, NodeClient] = {}
+        self._silent: frozenset[str] = frozenset()
+        self.topology = Topology(records_pb2.Topology())
+
+    async def refresh(self) -> None:
+        """Look for a new topology, and for nodes that stopped answering the metadata service."""
+        reply = await self._meta.get_topology(meta_pb2.GetTopology(known_epoch=self.topology.epoch))
+        self._silent = frozenset(node.name for node in reply.health if not node.is_alive)
+        if reply.HasField("topology"):
+            await self._adopt(Topology(reply.topology))
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*[client.stop() for client in self._clients.values()])
+        self._clients.clear()
+
+    def place(self, blob_id: bytes) -> Placement:
+        """Choose disks for a new blob among nodes that answer us. raises Full, Unavailable"""
+        profile = self.topology.profiles.get(STANDARD)
+        if profile is None:
+            raise faults.Unavailable("the topology is not known yet")
+        down = {name for name, client in self._clients.items() if not client.is_up}
+        doubtful = down | {name for name in self._clients if self._is_doubtful(name)}
+        if doubtful != down:
+            try:
+                return choose_disks(self.topology, profile, blob_id, doubtful)
+            except faults.Unavailable:
+                pass  # rather a slow node than none
+        return choose_disks(self.topology, profile, blob_id, down)
+
+    def client_of(self, disk_id: int) -> NodeClient | None:
+        """The client of a disk's node, if the node is connected."""
+        client = self._clients.get(self.topology.node_of(disk_id))
+        return client if client is not None and client.is_up else None
+
+    def is_prompt(self, disk_id: int) -> bool:
+        """Whether a disk's node is connected and has not kept anyone waiting just now."""
+        name = self.topology.node_of(disk_id)
+        client = self._clients.get(name)
+        return client is not None and client.is_up and not self._is_doubtful(name)
+
+    def was_late(self, disk_id: int) -> None:
+        """Note that a node let a caller wait: for a while others are asked first."""
+        name = self.topology.node_of(disk_id)
+        if name:
+            self._doubted_until_s[name] = self._clock.monotonic_s() + DOUBT_S
+
+    def _is_doubtful(self, name: str) -> bool:
+        if name in self._silent:
+            return True
+        until = self._doubted_until_s.get(name)
+        if until is None:
+            return False
+        if until < self._clock.monotonic_s():
+            del self._doubted_until_s[name]
+            return False
+        return True
+
+    async def _adopt(self, topology: Topology) -> None:
+        for name, address in topology.addresses.items():
+            known = self._clients.get(name)
+            if known is not None and known.address == address:
+                continue
+            if known is not None:
+                await known.stop()
+            host, _, port = address.rpartition(":")
+            client = self._make_client(name, host, int(port))
+            await client.start()
+            self._clients[name] = client
+            try:
+                await client.wait_up(1.0)
+            except faults.Unavailable:
+                log.warning("a storage node does not answer", extra={"node": name})
+        for name in self._clients.keys() - topology.addresses.keys():
+            await self._clients.pop(name).stop()
+        self.topology = topology

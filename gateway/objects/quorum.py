@@ -1,0 +1,67 @@
+"""Waiting for the fragments of a stripe: for enough of them, and a short while for the rest."""
+
+import asyncio
+from collections.abc import Callable
+
+from common import faults
+from common.frames import Reply
+
+STRAGGLER_S = 0.5  # how long a quorum waits for the other fragments
+
+
+class Quorum:
+    """Collects one call per fragment; `done` when all have answered, or enough have and time is up.
+
+    One future and a few callbacks: a task per call would cost more than the call.
+    """
+
+    __slots__ = ("_loop", "_needed", "_on_failed", "_pending", "_succeeded", "_timer", "done")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        needed: int,
+        on_failed: Callable[[int, BaseException], None],
+    ) -> None:
+        """on_failed   told of every fragment that failed or was too late"""
+        self._loop = loop
+        self._needed = needed
+        self._on_failed = on_failed
+        self._pending: dict[int, asyncio.Future[Reply]] = {}
+        self._succeeded = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.done: asyncio.Future[None] = loop.create_future()
+
+    def add(self, index: int, call: "asyncio.Future[Reply]") -> None:
+        """Wait for a fragment's call; all are added in one tick."""
+        self._pending[index] = call
+        call.add_done_callback(lambda finished: self._finished(index, finished))
+
+    def close(self) -> None:
+        """No more calls come; done at once if there are none."""
+        if not self._pending:
+            self._finish()
+
+    def _finished(self, index: int, call: "asyncio.Future[Reply]") -> None:
+        if self._pending.pop(index, None) is None:
+            if not call.cancelled():
+                call.exception()  # seen: nobody waits for it any more
+            return
+        failure = faults.Unavailable("cancelled") if call.cancelled() else call.exception()
+        if failure is None:
+            self._succeeded += 1
+        else:
+            self._on_failed(index, failure)
+        if not self._pending:
+            self._finish()
+        elif self._succeeded >= self._needed and self._timer is None:
+            self._timer = self._loop.call_later(STRAGGLER_S, self._finish)
+
+    def _finish(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        late, self._pending = self._pending, {}
+        for index in late:
+            self._on_failed(index, faults.Unavailable("too late"))
+        if not self.done.done():
+            self.done.set_result(None)

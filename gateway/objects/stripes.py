@@ -1,0 +1,79 @@
+"""The kernel of large objects: a stripe's plaintext to sealed, coded, checksummed cells, and back.
+
+Blocking and free of the GIL for most of its time; one call, one thread hop per stripe.
+"""
+
+from collections.abc import Mapping
+
+from common import faults
+from common.buffers import Buffer
+from common.checksum import crc32c_blocks
+from gateway.erasure.code import ErasureCode
+from gateway.objects.encryption import BlobCipher
+from gateway.objects.layout import BLOCK_BYTES, SEALED_BYTES, Stripe, StripeRead
+
+
+def encode_blocking(
+    code: ErasureCode, cipher: BlobCipher, stripe: Stripe, plain: memoryview, coded: Buffer
+) -> list[bytes]:
+    """Seal and code one stripe into `coded`: k + m cells one after another.
+
+    returns  per cell the CRC32Cs of its blocks
+    """
+    size = stripe.cell_bytes
+    cipher.seal(plain, coded.view[: stripe.sealed_bytes], stripe.first_package)
+    padding = code.k * size - stripe.sealed_bytes
+    if padding:
+        coded.view[stripe.sealed_bytes : code.k * size] = bytes(padding)
+    code.encode(coded.address, size)
+    return [
+        crc32c_blocks(coded.view[at : at + size], BLOCK_BYTES)
+        for at in range(0, code.n * size, size)
+    ]
+
+
+class CellSet:
+    """Cells of one stripe that were read, whole or in part, into their places in a buffer.
+
+    The buffer has room for k + m whole cells. `spans` says which bytes of a cell are there: the
+    same for all cells once one of them must be reconstructed.
+    """
+
+    def __init__(self, code: ErasureCode, stripe: Stripe, buffer: Buffer) -> None:
+        self.code, self.stripe, self.buffer = code, stripe, buffer
+        self.spans: dict[int, tuple[int, int]] = {}
+
+    def place(self, index: int, begin: int, end: int) -> memoryview:
+        """The memory for bytes [begin, end) of a cell."""
+        at = index * self.stripe.cell_bytes
+        return self.buffer.view[at + begin : at + end]
+
+    def is_intact(self, index: int, begin: int, end: int, checksums: bytes) -> bool:
+        """Whether what was read is what was written."""
+        return crc32c_blocks(self.place(index, begin, end), BLOCK_BYTES) == checksums
+
+    def reconstruct_blocking(
+        self, wanted: Mapping[int, tuple[int, int]], span: tuple[int, int]
+    ) -> None:
+        """Recreate bytes `span` of data cells from the cells that have them. raises Unavailable"""
+        begin, end = span
+        size = self.stripe.cell_bytes
+        available = {
+            index: self.buffer.address + index * size + begin
+            for index, (first, last) in self.spans.items()
+            if first <= begin and end <= last
+        }
+        if len(available) < self.code.k:
+            raise faults.Unavailable("too few fragments are left")
+        targets = {index: self.buffer.address + index * size + begin for index in wanted}
+        self.code.reconstruct(available, targets, end - begin)
+
+
+def open_blocking(cells: CellSet, cipher: BlobCipher, read: StripeRead, plain: memoryview) -> None:
+    """Open the wanted packages of a stripe's data cells, which lie one after another.
+
+    raises   Corrupt if a package is not what was sealed
+    """
+    begin = read.first_package * SEALED_BYTES
+    end = min(read.end_package * SEALED_BYTES, read.stripe.sealed_bytes)
+    cipher.open(cells.buffer.view[begin:end], plain, read.stripe.first_package + read.first_package)

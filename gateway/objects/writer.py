@@ -1,0 +1,190 @@
+"""Storing bytes: inline, or as blobs whose fragments are on disk before anything names them.
+
+A stripe's way: plaintext is received into a reused buffer; while one thread hashes it another
+seals and codes it; the cells leave from that memory. Few stripes of an upload are in flight at a
+time, and all uploads together stay within the pool's budget. A blob is stored when k + 1 fragments
+are durable; the others get a short while more, and what is missing then is left to repair.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from common import checksum, faults, limits
+from common.buffers import BufferPool
+from common.keyring import KeyRing
+from gateway.erasure.code import Codes
+from gateway.objects.blob_writer import BlobWriter, Threads, fill
+from gateway.objects.encryption import DataKey
+from gateway.objects.nodes import Nodes
+from gateway.objects.stored import ByteSource, Identity, Stored
+from proto import records_pb2, storage_pb2
+
+DELETE_TRIES_S = 2.0
+
+
+class WriterSessions(Protocol):
+    """The writer session, as the writer uses it: metaservice.client.WriterSession."""
+
+    def new_blob_id(self, session_id: int) -> bytes: ...
+
+    def begin_upload(self) -> int: ...
+
+    def end_upload(self, session_id: int) -> None: ...
+
+
+@dataclass(slots=True)
+class Kernels:
+    """What storing and reading compute with."""
+
+    codes: Codes
+    ring: KeyRing
+    pool: BufferPool
+    threads: Threads
+
+
+class Hashes:
+    """The digests of one upload, updated in order."""
+
+    def __init__(self, algorithms: frozenset[str]) -> None:
+        self._running = {name: checksum.new(name) for name in algorithms}
+
+    def update(self, data: checksum.Data) -> None:
+        """Add bytes; releases the GIL for large ones."""
+        for running in self._running.values():
+            running.update(data)
+
+    def digests(self) -> dict[str, bytes]:
+        """All digests."""
+        return {name: running.digest() for name, running in self._running.items()}
+
+
+class ObjectWriter:
+    """Stores the bytes of objects and parts."""
+
+    def __init__(self, nodes: Nodes, kernels: Kernels, sessions: WriterSessions) -> None:
+        self._nodes = nodes
+        self._kernels = kernels
+        self._sessions = sessions
+
+    async def write(
+        self, source: ByteSource, size: int, algorithms: frozenset[str], identity: Identity
+    ) -> Stored:
+        """Store `size` bytes; durable on its write quorum (blobs) when this returns.
+
+        algorithms   digests to compute of the plaintext
+        raises       what the source raises; Invalid("size") if it has more or fewer bytes;
+                     Unavailable, Full: nothing is kept
+        """
+        key, hashes = DataKey.make(), Hashes(algorithms)
+        session_id = self._sessions.begin_upload()
+        stored = Stored(session_id, size, {}, key.wrap(self._kernels.ring))
+        try:
+            if size <= limits.INLINE_BYTES_MAX:
+                data = await _read_exactly(source, size)
+                hashes.update(data)
+                stored.inline, stored.is_inline = key.seal_inline(data), True
+            else:
+                await self._write_blobs(source, stored, key, hashes, identity)
+            await _expect_end(source)
+        except BaseException:
+            await self.discard(stored)
+            raise
+        stored.digests = hashes.digests()
+        return stored
+
+    async def _write_blobs(
+        self,
+        source: ByteSource,
+        stored: Stored,
+        key: DataKey,
+        hashes: Hashes,
+        identity: Identity,
+    ) -> None:
+        for number, begin in enumerate(range(0, stored.size_bytes, limits.BLOB_BYTES_MAX)):
+            plain_bytes = min(limits.BLOB_BYTES_MAX, stored.size_bytes - begin)
+            blob_id = self._sessions.new_blob_id(stored.session_id)
+            placement = self._nodes.place(blob_id)
+            header = _fragment_identity(self._nodes, identity, stored, number)
+            blob = BlobWriter(
+                self._nodes, self._kernels.codes, self._kernels.pool, self._kernels.threads,
+                placement, key.sealer,
+            )  # fmt: skip
+            try:
+                stored.blobs.append(
+                    await blob.write(source, (blob_id, number, plain_bytes), hashes.update, header)
+                )
+            except BaseException:
+                await self._delete(blob.placed())
+                raise
+
+    async def discard(self, stored: Stored) -> None:
+        """Give up what was stored: nothing will ever name it.
+
+        What cannot be deleted now is the collector's, once the session has ended.
+        """
+        await self._delete(stored.blobs)
+        self.release(stored)
+
+    def release(self, stored: Stored) -> None:
+        """The data has been committed, or given up: the session need not wait for it."""
+        if stored.session_id:
+            self._sessions.end_upload(stored.session_id)
+            stored.session_id = 0
+
+    async def _delete(self, blobs: list[records_pb2.BlobRef]) -> None:
+        by_disk: dict[int, list[storage_pb2.FragmentId]] = {}
+        for blob in blobs:
+            for index, disk_id in enumerate(blob.disk_ids):
+                fragment = storage_pb2.FragmentId(
+                    blob_id=blob.blob_id, index=index, disk_id=disk_id
+                )
+                by_disk.setdefault(disk_id, []).append(fragment)
+        calls = []
+        for disk_id, fragments in by_disk.items():
+            client = self._nodes.client_of(disk_id)
+            if client is not None:
+                calls.append(
+                    client.delete_fragments(storage_pb2.DeleteFragments(fragments=fragments))
+                )
+        if calls:
+            try:
+                async with asyncio.timeout(DELETE_TRIES_S):
+                    await asyncio.gather(*calls, return_exceptions=True)
+            except TimeoutError:
+                return
+
+
+def _fragment_identity(
+    nodes: Nodes, identity: Identity, stored: Stored, number: int
+) -> storage_pb2.FragmentIdentity:
+    return storage_pb2.FragmentIdentity(
+        cluster_id=nodes.topology.record.cluster_id,
+        bucket=identity.bucket,
+        key=identity.key,
+        wrapped_key=stored.encryption.wrapped_key,
+        upload_id=identity.upload_id,
+        part_number=identity.part_number,
+        blob_number=number,
+    )
+
+
+async def _read_exactly(source: ByteSource, size: int) -> bytearray:
+    data = bytearray(size)
+    await fill(source, memoryview(data))
+    return data
+
+
+async def _expect_end(source: ByteSource) -> None:
+    """Let the source come to its end: trailers are read, signatures checked there."""
+    if await source.read_into(memoryview(bytearray(1))):
+        raise faults.Invalid("size", "", "InvalidRequest")
+
+
+def make_threads(cores: int) -> Threads:
+    """Threads for a gateway on so many cores: hashing runs beside coding."""
+    return Threads(
+        hashing=ThreadPoolExecutor(max(1, cores), "hash"),
+        coding=ThreadPoolExecutor(max(1, cores), "code"),
+    )

@@ -1,5 +1,6 @@
-"""Nodes, disks and zones as one immutable picture, and what a profile survives on it."""
+"""Nodes, disks and zones as one immutable picture."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from zlib import crc32
@@ -9,13 +10,16 @@ from proto import records_pb2
 
 @dataclass(frozen=True, slots=True)
 class PlacedDisk:
-    """A disk as placement sees it. weight: its share of new data; seed: its place in the hashing."""
+    """A disk as placement sees it. weight: its share of new data; seed: its own in the hashing."""
 
     disk_id: int
     node_name: str
     zone: str
     weight: float
     seed: int
+
+
+Zone = tuple[PlacedDisk, ...]  # the disks of one zone, at least one
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,51 +46,42 @@ class Topology:
         }
 
     @cached_property
-    def writable_disks(self) -> tuple[PlacedDisk, ...]:
+    def writable_zones(self) -> tuple[Zone, ...]:
         """Disks that take new fragments, if their nodes answer."""
-        return tuple(
-            PlacedDisk(
-                disk.disk_id,
-                disk.node_name,
-                disk.zone,
-                max(disk.capacity_bytes, 1),
-                crc32(disk.disk_uuid),
-            )
-            for disk in self.record.disks
-            if disk.state == records_pb2.Disk.UP
-        )
+        return self._zones({records_pb2.Disk.UP})
 
     @cached_property
-    def zone_count(self) -> int:
-        """Zones with a disk that is not removed."""
-        return len(
-            {disk.zone for disk in self.record.disks if disk.state != records_pb2.Disk.REMOVED}
-        )
+    def readable_zones(self) -> tuple[Zone, ...]:
+        """Disks that can be read, if their nodes answer."""
+        disk = records_pb2.Disk
+        return self._zones({disk.UP, disk.READ_ONLY, disk.DRAINING})
+
+    @cached_property
+    def zones(self) -> tuple[Zone, ...]:
+        """All disks that are not removed, failed ones too: the cluster as it should be."""
+        disk = records_pb2.Disk
+        return self._zones({disk.UP, disk.READ_ONLY, disk.DRAINING, disk.FAILED})
+
+    @cached_property
+    def disk_count(self) -> int:
+        """Disks that are not removed."""
+        return sum(map(len, self.zones))
 
     def node_of(self, disk_id: int) -> str:
         """The node that has a disk; empty if the disk is unknown."""
         disk = self.disks.get(disk_id)
         return disk.node_name if disk is not None else ""
 
-
-def survives(profile: Profile, zones: int, disks: int) -> str:
-    """Say in words what may be lost with every object still readable.
-
-    zones, disks   how many there are now
-    """
-    wanted = profile.k + profile.m
-    if profile.m == 0 or disks <= 1:
-        return "nothing: there is one copy" if profile.m == 0 else "nothing: there is one disk"
-    per_zone = -(-wanted // zones)
-    zone_losses = profile.m // per_zone
-    per_disk = -(-wanted // disks)
-    disk_losses = profile.m // per_disk
-    if zone_losses:
-        return _any(zone_losses, "zone")
-    if disk_losses:
-        return _any(disk_losses, "disk")
-    return "nothing: there are too few disks"
-
-
-def _any(count: int, what: str) -> str:
-    return f"any {count} {what}s" if count > 1 else f"any 1 {what}"
+    def _zones(self, states: Collection[int]) -> tuple[Zone, ...]:
+        zones: dict[str, list[PlacedDisk]] = {}
+        for disk in self.record.disks:
+            if disk.state in states:
+                placed = PlacedDisk(
+                    disk.disk_id,
+                    disk.node_name,
+                    disk.zone,
+                    max(disk.capacity_bytes, 1),
+                    crc32(disk.disk_uuid),
+                )
+                zones.setdefault(disk.zone, []).append(placed)
+        return tuple(tuple(disks) for disks in zones.values())

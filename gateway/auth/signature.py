@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from common import limits
@@ -401,6 +402,7 @@ def _check_payload_hash(value: str) -> None:
         )
 
 
+@lru_cache(maxsize=1024)
 def _seconds(timestamp: str) -> float | None:
     """Seconds since 1970 of YYYYMMDDTHHMMSSZ; None if it is not of that form."""
     if len(timestamp) != 16 or timestamp[8] != "T" or timestamp[15] != "Z":

@@ -50,7 +50,7 @@ class ListingHandlers:
         page = await self._page(
             context, request.prefix, request.delimiter, request.marker or "", limit
         )
-        text = _encoder(request.encoding_type)
+        text = encoder(request.encoding_type)
         # S3 names NextMarker only beside a delimiter: otherwise the last key serves.
         next_marker = page.next_after.decode() if page.truncated and request.delimiter else None
         return ListObjectsOutput(
@@ -74,7 +74,7 @@ class ListingHandlers:
         if request.continuation_token is not None:
             start_after = tokens.decode_token(request.continuation_token)
         page = await self._page(context, request.prefix, request.delimiter, start_after, limit)
-        text = _encoder(request.encoding_type)
+        text = encoder(request.encoding_type)
         return ListObjectsV2Output(
             is_truncated=page.truncated,
             contents=_objects(page.entries, text, with_owner=bool(request.fetch_owner)),
@@ -145,7 +145,8 @@ class _Text(Protocol):
     def __call__(self, value: str) -> str: ...
 
 
-def _encoder(encoding_type: str | None) -> _Text:
+def encoder(encoding_type: str | None) -> _Text:
+    """How a listing writes keys: as they are, or percent-encoded."""
     if encoding_type == "url":
         return lambda value: quote(value, safe="/")
     return lambda value: value
@@ -180,7 +181,7 @@ def _objects(
 def _versions_output(
     request: ListObjectVersionsRequest, page: meta_pb2.ListVersionsReply, limit: int
 ) -> ListObjectVersionsOutput:
-    text = _encoder(request.encoding_type)
+    text = encoder(request.encoding_type)
     output = ListObjectVersionsOutput(
         is_truncated=page.truncated,
         key_marker=text(request.key_marker or ""),

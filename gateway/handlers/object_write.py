@@ -131,9 +131,7 @@ class ObjectWriteHandlers:
             request.writer.CopyFrom(self._writers.writer(stored.session_id))
             return await self._meta.commit_version(request, stored.inline)
 
-        reply: meta_pb2.CommitReply = await commit_or_discard(
-            context, commit, self._writer, stored
-        )
+        reply: meta_pb2.CommitReply = await commit_or_discard(context, commit, self._writer, stored)
         return reply
 
 

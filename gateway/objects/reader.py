@@ -121,7 +121,8 @@ class ObjectReader:
         stripe, pool = read.stripe, self._kernels.pool
         packages = read.end_package - read.first_package
         plain_bytes = min(
-            packages * limits.PACKAGE_BYTES, stripe.plain_bytes - read.first_package * limits.PACKAGE_BYTES
+            packages * limits.PACKAGE_BYTES,
+            stripe.plain_bytes - read.first_package * limits.PACKAGE_BYTES,
         )
         cell_bytes = (blob.k + blob.m) * stripe.cell_bytes
         reservation = await pool.reserve(cell_bytes + plain_bytes)

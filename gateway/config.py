@@ -1,0 +1,33 @@
+"""Settings of a gateway."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.limits import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """One gateway process. Several may share an address: the kernel spreads connections."""
+
+    metaservice_host: str  # hot plane of the metadata service
+    metaservice_port: int
+    keyring_file: Path  # master keys, mode 600
+    name: str = "gateway"  # in logs and as holder of writer sessions
+    host: str = "127.0.0.1"  # S3
+    port: int = 9000  # S3
+    tls_host: str = ""  # S3 over TLS; default: host
+    tls_port: int = 0  # S3 over TLS; 0: none
+    tls_certificate_file: Path | None = None  # PEM, with its chain
+    tls_key_file: Path | None = None  # PEM
+    admin_host: str = "127.0.0.1"  # health and metrics
+    admin_port: int = 0
+    region: str = "us-east-1"  # S3 region that signatures must name
+    domains: tuple[
+        str, ...
+    ] = ()  # for virtual-hosted buckets: s3.example.com serves bucket.s3.example.com
+    buffer_bytes: int = 160 * MIB  # memory for object data in flight; more uploads wait
+    threads: int = 2  # for hashing, and again for encryption and coding
+    secret_file: Path | None = None  # cluster secret proven to the other services
+    log_level: Literal["debug", "info", "warning", "error"] = "info"

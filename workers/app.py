@@ -1,0 +1,57 @@
+"""The workers process: builds every part and wires them."""
+
+import logging
+
+from common.admin_server import AdminServer
+from common.clock import SystemClock
+from common.frames import FrameClient
+from common.process import Stopper
+from common.process import run as run_process
+from common.supervisor import Supervisor
+from common.telemetry import configure_logging
+from metaservice.client import MetaClient
+from workers.config import WorkersConfig
+from workers.garbage import GarbageCollector
+from workers.nodes import WorkerNodes
+
+log = logging.getLogger(__name__)
+
+
+class WorkersApp:
+    """All parts of the workers process."""
+
+    def __init__(self, config: WorkersConfig) -> None:
+        self._config = config
+        secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
+        self._frames = FrameClient(config.metaservice_host, config.metaservice_port, secret)
+        self._meta = MetaClient(self._frames)
+        self._nodes = WorkerNodes(self._meta, secret)
+        self._collector = GarbageCollector(self._meta, self._nodes, config.name)
+        self._admin = AdminServer(lambda: self._meta.is_up)
+        self._supervisor = Supervisor(SystemClock())
+
+    async def start(self) -> None:
+        """Begin working; the metadata service may come later."""
+        config = self._config
+        await self._admin.start(config.admin_host, config.admin_port)
+        await self._frames.start()
+        self._supervisor.add("garbage", config.garbage_interval_s, self._collector.run_once)
+        await self._supervisor.start()
+        log.info("workers are up")
+
+    async def stop(self) -> None:
+        """Stop between two steps; leases end by themselves."""
+        await self._supervisor.stop()
+        await self._nodes.stop()
+        await self._frames.stop()
+        await self._admin.stop()
+
+
+def run(config: WorkersConfig) -> int:
+    """Run the workers until they are told to stop; returns the exit code."""
+    configure_logging(config.name, config.log_level)
+
+    def make(stopper: Stopper) -> WorkersApp:
+        return WorkersApp(config)
+
+    return run_process(make)

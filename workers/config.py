@@ -1,0 +1,19 @@
+"""Settings of the workers process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersConfig:
+    """Background workers; several processes share the work by leases."""
+
+    metaservice_host: str  # hot plane of the metadata service
+    metaservice_port: int
+    name: str = "workers"  # holder of leases; unique in the cluster
+    admin_host: str = "127.0.0.1"  # health and metrics
+    admin_port: int = 0
+    garbage_interval_s: float = 5.0  # between rounds of the collector
+    secret_file: Path | None = None  # cluster secret proven to the other services
+    log_level: Literal["debug", "info", "warning", "error"] = "info"

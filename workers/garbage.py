@@ -1,0 +1,160 @@
+"""The collector: makes deleted, overwritten, aborted and orphaned data leave the disks.
+
+Two kinds of work. Garbage rows name blobs that a commit stopped naming; when they are due their
+fragments are deleted on every disk, then the row. Ended writer sessions may have left blobs that
+no commit ever named: each node is walked for the session's blobs, and those without an owner row
+are deleted. Both only ever delete what the metadata service says; a node that is away is met again.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Protocol
+
+from prometheus_client import Counter
+
+from common import faults
+from metaservice.client import MetaClient, Method
+from proto import meta_pb2, records_pb2, storage_pb2
+from storagenode.client import NodeClient
+
+log = logging.getLogger(__name__)
+
+LEASE = "garbage"
+LEASE_S = 60
+ROWS_PER_ROUND = 200
+SESSIONS_PER_ROUND = 20
+FRAGMENTS_PER_PAGE = 500
+
+DELETED = Counter("ostraka_fragments_collected", "Fragments deleted by the collector", ["reason"])
+
+
+class NodeDirectory(Protocol):
+    """Which nodes there are, and how to reach them."""
+
+    async def refresh(self) -> None: ...
+
+    def client_of(self, disk_id: int) -> NodeClient | None: ...
+
+    def disks(self) -> list[records_pb2.Disk]: ...
+
+
+class GarbageCollector:
+    """One round at a time, under a lease."""
+
+    def __init__(self, meta: MetaClient, nodes: NodeDirectory, holder: str) -> None:
+        self._meta = meta
+        self._nodes = nodes
+        self._holder = holder
+
+    async def run_once(self) -> int:
+        """Do one round; returns how many rows and sessions were finished."""
+        request = meta_pb2.AcquireLease(name=LEASE, holder=self._holder, seconds=LEASE_S)
+        lease: meta_pb2.LeaseReply = await self._meta.call(Method.ACQUIRE_LEASE, request)
+        if not lease.is_held:
+            return 0
+        await self._nodes.refresh()
+        return await self._collect_rows() + await self._collect_orphans()
+
+    async def _collect_rows(self) -> int:
+        listed: meta_pb2.ListGarbageReply = await self._meta.call(
+            Method.LIST_GARBAGE, meta_pb2.ListGarbage(limit=ROWS_PER_ROUND)
+        )
+        finished: list[bytes] = []
+        blob_ids: list[bytes] = []
+        for entry in listed.entries:
+            if entry.garbage.upload_id:
+                await self._meta.call(Method.EXPAND_GARBAGE, meta_pb2.ExpandGarbage(row=entry.row))
+            elif await self._delete_blobs(entry.garbage.blobs):
+                finished.append(entry.row)
+                blob_ids.extend(blob.blob_id for blob in entry.garbage.blobs)
+        if finished:
+            await self._meta.call(
+                Method.FINISH_GARBAGE, meta_pb2.FinishGarbage(rows=finished, blob_ids=blob_ids)
+            )
+        return len(finished)
+
+    async def _delete_blobs(self, blobs: Iterable[records_pb2.BlobRef]) -> bool:
+        """Delete all fragments of blobs; False if a disk could not be reached."""
+        by_disk: dict[int, list[storage_pb2.FragmentId]] = {}
+        for blob in blobs:
+            for index, disk_id in enumerate(blob.disk_ids):
+                if disk_id:
+                    by_disk.setdefault(disk_id, []).append(
+                        storage_pb2.FragmentId(blob_id=blob.blob_id, index=index, disk_id=disk_id)
+                    )
+        is_complete = True
+        for disk_id, fragments in by_disk.items():
+            is_complete = await self._delete(disk_id, fragments, "deleted") and is_complete
+        return is_complete
+
+    async def _delete(
+        self, disk_id: int, fragments: list[storage_pb2.FragmentId], reason: str
+    ) -> bool:
+        client = self._nodes.client_of(disk_id)
+        if client is None:
+            return False
+        try:
+            reply = await client.delete_fragments(storage_pb2.DeleteFragments(fragments=fragments))
+        except (faults.Unavailable, faults.NotFound, faults.Busy) as fault:
+            log.info("fragments stay for now: %s", fault, extra={"disk": disk_id})
+            return False
+        DELETED.labels(reason).inc(reply.deleted)
+        return True
+
+    async def _collect_orphans(self) -> int:
+        listed: meta_pb2.ListEndedSessionsReply = await self._meta.call(
+            Method.LIST_ENDED_SESSIONS, meta_pb2.ListEndedSessions(limit=SESSIONS_PER_ROUND)
+        )
+        finished = 0
+        for session in listed.sessions:
+            walked = set(session.walked_nodes)
+            to_walk = [disk for disk in self._nodes.disks() if str(disk.disk_id) not in walked]
+            done = [str(disk.disk_id) for disk in to_walk if await self._walk(session, disk)]
+            is_finished = len(done) == len(to_walk)
+            await self._meta.call(
+                Method.MARK_WALKED,
+                meta_pb2.MarkWalked(
+                    session_id=session.session_id, nodes=done, finished=is_finished
+                ),
+            )
+            finished += is_finished
+        return finished
+
+    async def _walk(self, session: records_pb2.Session, disk: records_pb2.Disk) -> bool:
+        """Delete a session's unnamed blobs from one disk; False if the disk is away."""
+        if disk.state == records_pb2.Disk.REMOVED:
+            return True
+        client = self._nodes.client_of(disk.disk_id)
+        if client is None:
+            return False
+        after, prefix = b"", session.session_id.to_bytes(8, "big")
+        while True:
+            try:
+                page = await client.list_fragments(
+                    storage_pb2.ListFragments(
+                        disk_id=disk.disk_id,
+                        after=after,
+                        blob_prefix=prefix,
+                        limit=FRAGMENTS_PER_PAGE,
+                    )
+                )
+            except (faults.Unavailable, faults.NotFound, faults.Busy):
+                return False
+            if page.fragments and not await self._drop_unnamed(disk.disk_id, page):
+                return False
+            if not page.more:
+                return True
+            last = page.fragments[-1]
+            after = last.blob_id + bytes([last.index])
+
+    async def _drop_unnamed(self, disk_id: int, page: storage_pb2.ListFragmentsReply) -> bool:
+        blob_ids = [fragment.blob_id for fragment in page.fragments]
+        checked: meta_pb2.CheckBlobsReply = await self._meta.call(
+            Method.CHECK_BLOBS, meta_pb2.CheckBlobs(blob_ids=blob_ids)
+        )
+        orphans = [
+            storage_pb2.FragmentId(blob_id=fragment.blob_id, index=fragment.index, disk_id=disk_id)
+            for fragment, is_named in zip(page.fragments, checked.referenced, strict=True)
+            if not is_named
+        ]
+        return not orphans or await self._delete(disk_id, orphans, "orphaned")

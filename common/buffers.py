@@ -100,6 +100,7 @@ class BufferPool:
         self._free_bytes = budget_bytes
         self._idle: dict[int, list[Buffer]] = {}
         self._idle_bytes = 0
+        self._taken_bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
@@ -116,12 +117,17 @@ class BufferPool:
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self.give_share_back(size)
+                was_given = not turn.cancelled()
+                self.give_share_back(size if was_given else 0)  # those behind may go on now
                 raise
         else:
             self._free_bytes -= size
         return Reservation(self, size)
+
+    @property
+    def bytes_held(self) -> int:
+        """Memory of all buffers, taken and idle."""
+        return self._taken_bytes + self._idle_bytes
 
     def take_now(self, size: int) -> Buffer:
         """Take a buffer outside the budget's waiting; for holders of a share."""
@@ -131,7 +137,9 @@ class BufferPool:
             buffer = idle.pop()
             self._idle_bytes -= capacity
         else:
+            self._make_room(capacity)
             buffer = Buffer(self, capacity)
+        self._taken_bytes += capacity
         buffer.is_taken = True
         buffer.resize(size)
         return buffer
@@ -140,18 +148,29 @@ class BufferPool:
         """Keep a buffer for its next use, or let its memory go if enough are idle."""
         assert buffer.is_taken, "buffer released twice"
         buffer.is_taken = False
-        if self._idle_bytes + buffer.capacity <= self._idle_bytes_max:
+        self._taken_bytes -= buffer.capacity
+        idle_bytes = self._idle_bytes + buffer.capacity
+        if idle_bytes <= min(self._idle_bytes_max, self.budget_bytes - self._taken_bytes):
             self._idle.setdefault(buffer.capacity, []).append(buffer)
-            self._idle_bytes += buffer.capacity
+            self._idle_bytes = idle_bytes
 
     def give_share_back(self, size: int) -> None:
         """Return a share of the budget and let those go on whose turn it is."""
         self._free_bytes += size
-        while self._waiting and self._waiting[0][0] <= self._free_bytes:
-            wanted, turn = self._waiting.popleft()
+        while self._waiting:
+            wanted, turn = self._waiting[0]
             if not turn.done():
+                if wanted > self._free_bytes:
+                    break
                 self._free_bytes -= wanted
                 turn.set_result(None)
+            self._waiting.popleft()
+
+    def _make_room(self, capacity: int) -> None:
+        """Let idle memory of other sizes go, so that all sizes together stay within the budget."""
+        while self._idle_bytes and self.bytes_held + capacity > self.budget_bytes:
+            fullest = max(self._idle.values(), key=lambda idle: sum(b.capacity for b in idle))
+            self._idle_bytes -= fullest.pop().capacity
 
 
 def capacity_of(size: int) -> int:

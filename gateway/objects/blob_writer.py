@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from common import faults, limits
 from common.buffers import BufferPool, Reservation
+from common.concurrency import run_blocking, wait_out
 from gateway.erasure.code import Codes
 from gateway.objects.encryption import BlobCipher
 from gateway.objects.layout import (
@@ -90,28 +91,44 @@ class BlobWriter:
         layout = self._layout = layout_of(self._k, self._m, plain_bytes, FULL_CELL_BYTES)
         cipher = self._make_cipher(self._blob_id, number, -(-plain_bytes // limits.PACKAGE_BYTES))
         self._complete(identity, layout)
-        in_flight: list[asyncio.Task[None]] = []
+        in_flight: list[tuple[asyncio.Task[None], Reservation]] = []
         sent: asyncio.Future[None] | None = None
         hashed: asyncio.Future[None] | None = None
         try:
             for index in range(layout.stripe_count):
                 if len(in_flight) == STRIPES_IN_FLIGHT_MAX:
-                    await in_flight.pop(0)
+                    await in_flight.pop(0)[0]
                 stripe = layout.stripe(index)
                 held = await self._receive(source, stripe)
                 hashed = self._hash(held[1], hashed, update_hashes)
                 turn = _Turn(hashed, sent, self._loop.create_future())
                 sent = turn.sent
                 work = self._send(stripe, held, cipher, turn, identity)
-                in_flight.append(self._loop.create_task(work))
-            for task in in_flight:
+                in_flight.append((self._loop.create_task(work), held[0]))
+            for task, _ in in_flight:
                 await task
         except BaseException:
-            for task in in_flight:
-                task.cancel()
-            await asyncio.gather(*in_flight, return_exceptions=True)
+            await self._abandon(in_flight, hashed)
             raise
         return self._finished(plain_bytes)
+
+    async def _abandon(
+        self,
+        in_flight: list[tuple[asyncio.Task[None], Reservation]],
+        hashed: "asyncio.Future[None] | None",
+    ) -> None:
+        """Stop, and give all memory back once nothing uses it any more."""
+        for task, _ in in_flight:
+            task.cancel()
+        tasks: list[asyncio.Future[None]] = [task for task, _ in in_flight]
+        try:
+            await wait_out([*tasks, hashed] if hashed is not None else tasks)
+        finally:
+            for task, reservation in in_flight:
+                if not task.cancelled():
+                    task.exception()  # seen: the first failure is the one that is raised
+                if not reservation.is_released:
+                    reservation.release()  # cancelled before its first step
 
     def placed(self) -> list[records_pb2.BlobRef]:
         """Where fragments may have been written, for deleting them."""
@@ -175,9 +192,7 @@ class BlobWriter:
             if len(plain) <= IN_LOOP_BYTES_MAX:
                 tables = encode_blocking(*work)
             else:
-                tables = await self._loop.run_in_executor(
-                    self._threads.coding, encode_blocking, *work
-                )
+                tables = await run_blocking(self._threads.coding, encode_blocking, *work)
             if turn.after is not None and not turn.after.done():
                 await asyncio.wait([turn.after])
             quorum = self._send_cells(stripe, coded.view, tables, identity)
@@ -189,9 +204,10 @@ class BlobWriter:
         finally:
             if not turn.sent.done():
                 turn.sent.cancel()
-            if not turn.hashed.done():
-                await asyncio.wait([turn.hashed])  # the thread still reads this memory
-            reservation.release()
+            try:
+                await wait_out([turn.hashed])  # the thread still reads this memory
+            finally:
+                reservation.release()
 
     def _send_cells(
         self,

@@ -16,6 +16,7 @@ from prometheus_client import Counter
 
 from common import limits
 from common.buffers import Reservation
+from common.concurrency import run_blocking, wait_out
 from gateway.objects.encryption import DataKey
 from gateway.objects.layout import StripeRead, layout_of_blob
 from gateway.objects.nodes import Nodes
@@ -140,7 +141,7 @@ class ObjectReader:
             if plain_bytes <= IN_LOOP_BYTES_MAX:
                 open_blocking(cells, cipher, read, plain.view)
             else:
-                await asyncio.get_running_loop().run_in_executor(
+                await run_blocking(
                     self._kernels.threads.coding, open_blocking, cells, cipher, read, plain.view
                 )
             reservation.give_back(buffer)
@@ -187,7 +188,9 @@ class ObjectStream:
         await self._look_ahead()
         if not self._ahead:
             raise StopAsyncIteration
-        self._held, piece = await self._ahead.popleft()
+        # It leaves the queue only with its result in hand: else a cancellation would lose memory.
+        self._held, piece = await self._ahead[0]
+        self._ahead.popleft()
         await self._look_ahead()
         return piece
 
@@ -195,11 +198,16 @@ class ObjectStream:
         """Stop fetching and give all memory back."""
         for task in self._ahead:
             task.cancel()
-        for outcome in await asyncio.gather(*self._ahead, return_exceptions=True):
-            if isinstance(outcome, tuple) and outcome[0] is not None:
-                outcome[0].release()
-        self._ahead.clear()
-        self._release_held()
+        try:
+            await wait_out(self._ahead)
+        finally:
+            for task in self._ahead:
+                if not task.cancelled() and task.exception() is None:
+                    reservation = task.result()[0]
+                    if reservation is not None:
+                        reservation.release()
+            self._ahead.clear()
+            self._release_held()
         close = getattr(self._jobs, "aclose", None)
         if close is not None:
             await close()

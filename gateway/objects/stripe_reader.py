@@ -99,10 +99,15 @@ class StripeReader:
             calls[client.read_fragment(request, place, READ_DEADLINE_S)] = (index, span)
         if not calls:
             return
-        done, late = await asyncio.wait(calls, timeout=HEDGE_S)
-        if late and not self._next(spans, 1):
-            more, late = await asyncio.wait(late)  # nobody else to ask
-            done |= more
+        try:
+            done, late = await asyncio.wait(calls, timeout=HEDGE_S)
+            if late and not self._next(spans, 1):
+                more, late = await asyncio.wait(late)  # nobody else to ask
+                done |= more
+        except asyncio.CancelledError:
+            for call in calls:
+                call.cancel()  # their places are about to be somebody else's memory
+            raise
         for call in late:
             index, _ = calls[call]
             call.cancel()  # from now on nothing is written to its place

@@ -8,7 +8,8 @@ matrix; zfec itself is the fallback and the tests' oracle. Both release the GIL.
 import ctypes
 import glob
 import importlib.util
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,8 @@ from typing import Protocol
 import zfec
 
 from gateway.erasure.galois import Matrix, generator, invert, product
+
+log = logging.getLogger(__name__)
 
 SYSTEM_LIBRARIES = ("libisal.so.2",)
 DECODERS_CACHED_MAX = 4096
@@ -155,18 +158,34 @@ class Codes:
         return code
 
 
-def load_codes() -> Codes:
-    """Use ISA-L from the pyeclib wheel or from the system, else zfec."""
-    for path in (*_wheel_libraries(), *SYSTEM_LIBRARIES):
+def load_codes(paths: Sequence[str] | None = None) -> Codes:
+    """Use ISA-L from the pyeclib wheel or from the system, else zfec.
+
+    paths    libraries to try instead, in order
+    """
+    for path in (*_wheel_libraries(), *SYSTEM_LIBRARIES) if paths is None else paths:
         try:
             library = ctypes.CDLL(path)
         except OSError:
             continue
-        if hasattr(library, "ec_encode_data"):
+        if hasattr(library, "ec_encode_data") and hasattr(library, "ec_init_tables"):
             library.ec_encode_data.restype = None
             library.ec_init_tables.restype = None
-            return Codes(library, f"ISA-L ({Path(path).name})")
+            codes = Codes(library, f"ISA-L ({Path(path).name})")
+            if _computes_zfecs_code(codes):
+                return codes
+            log.error("an erasure-coding library computes another code", extra={"path": path})
     return Codes(None, "zfec")
+
+
+def _computes_zfecs_code(codes: Codes) -> bool:
+    """Encode a probe: a library that differs would write data that no other gateway can read."""
+    k, m, cell_bytes = 4, 2, 257
+    cells = [bytes((31 * i + j * j) & 0xFF for j in range(cell_bytes)) for i in range(k)]
+    stripe = ctypes.create_string_buffer(b"".join(cells), (k + m) * cell_bytes)
+    codes.get(k, m).encode(ctypes.addressof(stripe), cell_bytes)
+    parity = zfec.Encoder(k, k + m).encode(cells, list(range(k, k + m)))
+    return stripe.raw == b"".join([*cells, *map(bytes, parity)])
 
 
 def _wheel_libraries() -> list[str]:

@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 from common import faults, limits
 from common.clock import Clock
 from common.frames import FrameClient
-from metaservice.table import REPLIES, Method
+from metaservice.table import REPLIES
+from metaservice.table import Method as Method
 from proto import meta_pb2
 
 ReplyT = TypeVar("ReplyT", bound=Message)

@@ -8,7 +8,6 @@ HttpRequest, HttpReply into bytes, and keeps what belongs to connections: their 
 import asyncio
 import logging
 import secrets
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -251,14 +250,3 @@ def _trim_content_type(response: web.StreamResponse, headers: CIMultiDict[str]) 
     """aiohttp adds a default content type; S3 sends one only where it says one."""
     if "content-type" not in headers:
         response.headers.popall("content-type", None)
-
-
-def is_port_free(host: str, port: int) -> bool:
-    """True if a listener without SO_REUSEPORT could have this port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True

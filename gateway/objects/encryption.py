@@ -11,14 +11,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from common import faults
-from common.keyring import KeyRing
+from common.keyring import KeySource
 from common.limits import PACKAGE_BYTES, PACKAGE_TAG_BYTES
 from gateway.objects.layout import SEALED_BYTES
 from proto import records_pb2
 
 METHOD = "AES256"
 KEY_BYTES = 32
-INLINE_NONCE = bytes(12)
+INLINE_NONCE = b"\xff" * 12  # no package's: blobs are numbered from 0
 INLINE_CONTEXT = b"inline"
 KEY_CONTEXT = b"ostraka data key"
 
@@ -39,11 +39,11 @@ class DataKey:
         return cls(secrets.token_bytes(KEY_BYTES))
 
     @classmethod
-    def unwrap(cls, encryption: records_pb2.Encryption, ring: KeyRing) -> "DataKey":
+    def unwrap(cls, encryption: records_pb2.Encryption, ring: KeySource) -> "DataKey":
         """Open the key of a stored version or part. raises Corrupt, NotFound("master key")"""
         return cls(ring.unwrap(encryption.wrapped_key, KEY_CONTEXT))
 
-    def wrap(self, ring: KeyRing) -> records_pb2.Encryption:
+    def wrap(self, ring: KeySource) -> records_pb2.Encryption:
         """Seal the key under the ring's active master key."""
         return records_pb2.Encryption(method=METHOD, wrapped_key=ring.wrap(self._key, KEY_CONTEXT))
 

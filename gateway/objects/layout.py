@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from common import faults
 from common.limits import CELL_BYTES, PACKAGE_BYTES, PACKAGE_TAG_BYTES
 from proto import records_pb2
 
@@ -159,6 +160,7 @@ def layout_of(k: int, m: int, plain_bytes: int, cell_bytes: int) -> BlobLayout:
 
 
 def layout_of_blob(blob: records_pb2.BlobRef) -> BlobLayout:
-    """The layout of a stored blob."""
-    assert blob.layout == LAYOUT_VERSION, f"layout {blob.layout} is of a newer Ostraka"
+    """The layout of a stored blob. raises Unsupported if a newer Ostraka wrote it"""
+    if blob.layout != LAYOUT_VERSION:
+        raise faults.Unsupported(f"blob layout {blob.layout}")
     return layout_of(blob.k, blob.m, blob.plain_bytes, blob.cell_bytes)

@@ -1,0 +1,93 @@
+"""The `ostraka` command. Each sub-command is a module, imported only when it is asked for."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from common import faults
+from common.config import load
+
+COMMANDS = {
+    "up": "cli.up",
+    "down": "cli.down",
+    "status": "cli.status",
+    "admin": "cli.admin",
+}
+SERVICES = {
+    "gateway": ("gateway", "GatewayConfig", "the S3 endpoint"),
+    "metaservice": ("metaservice", "MetaServiceConfig", "the metadata service"),
+    "storagenode": ("storagenode", "StorageNodeConfig", "a storage node"),
+    "workers": ("workers", "WorkersConfig", "background workers"),
+}
+EXIT_FAILED, EXIT_CONFIG = 1, 2
+
+
+class OstrakaGroup(click.Group):
+    """Finds sub-commands by name, and turns faults into one clear line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *SERVICES]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in SERVICES:
+            return _service_command(cmd_name)
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except faults.Fault as fault:
+            click.echo(f"ostraka: {describe(fault)}", err=True)
+            ctx.exit(EXIT_FAILED)
+
+
+def describe(fault: faults.Fault) -> str:
+    """A fault in words for a terminal."""
+    if isinstance(fault, faults.Invalid):
+        return f"{fault.field}: {fault.reason}" + (f" ({fault.value})" if fault.value else "")
+    if isinstance(fault, faults.NotFound):
+        return f"there is no {fault.kind} {fault.name}".rstrip()
+    if isinstance(fault, faults.AlreadyExists):
+        return f"{fault.kind} {fault.name} exists already, and is another one"
+    return str(fault.fields.get("detail", "")) or type(fault).__name__
+
+
+def _service_command(name: str) -> click.Command:
+    package, config_class, what = SERVICES[name]
+
+    @click.command(name, help=f"Run {what} alone, as containers and systemd do.")
+    @click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        help="TOML file; OSTRAKA_SECTION__FIELD in the environment overrides it.",
+    )
+    def run_service(config_file: Path | None) -> None:
+        kind = getattr(importlib.import_module(f"{package}.config"), config_class)
+        try:
+            config = load(kind, config_file)
+        except faults.Invalid as invalid:
+            click.echo(f"ostraka {name}: {describe(invalid)}", err=True)
+            sys.exit(EXIT_CONFIG)
+        run: Callable[[Any], int] = importlib.import_module(f"{package}.app").run
+        sys.exit(run(config))
+
+    return run_service
+
+
+@click.group(cls=OstrakaGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ostraka")
+def main() -> None:
+    """Ostraka: an erasure-coded object store that speaks Amazon S3."""
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -20,6 +21,14 @@ FORMAT = 1
 KEY_BYTES = 32
 KEY_ID_BYTES = 4
 NONCE_BYTES = 12
+
+
+class KeySource(Protocol):
+    """Wraps and unwraps secrets: the key ring, or a key service that takes its place."""
+
+    def wrap(self, secret: bytes, context: bytes) -> bytes: ...
+
+    def unwrap(self, wrapped: bytes, context: bytes) -> bytes: ...
 
 
 class KeyRing:
@@ -46,20 +55,28 @@ class KeyRing:
 
         raises   Invalid if others than the owner may read the file, or it is no key ring
         """
-        mode = stat.S_IMODE(path.stat().st_mode)
+        try:
+            with path.open("rb") as file:
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                text = file.read()
+        except OSError as error:
+            raise faults.Invalid("key ring", str(path), str(error.strerror)) from error
         if mode & 0o077:
             raise faults.Invalid("key ring", str(path), f"mode {mode:o}: must be 600")
         try:
-            document = json.loads(path.read_text())
+            document = json.loads(text)
             if document["format"] != FORMAT:
                 raise faults.Invalid("key ring", str(path), f"format {document['format']}")
             keys = {
-                bytes.fromhex(entry["id"]): base64.b64decode(entry["key"])
+                bytes.fromhex(entry["id"]): base64.b64decode(entry["key"], validate=True)
                 for entry in document["keys"]
             }
-            return cls(keys, bytes.fromhex(document["active"]))
+            active = bytes.fromhex(document["active"])
         except (ValueError, KeyError, TypeError) as error:
             raise faults.Invalid("key ring", str(path), "not a key ring") from error
+        if active not in keys or not all(map(_is_key, keys, keys.values())):
+            raise faults.Invalid("key ring", str(path), "incomplete")
+        return cls(keys, active)
 
     def save(self, path: Path) -> None:
         """Write the ring; on disk, with its folder entry, when this returns."""
@@ -94,15 +111,20 @@ class KeyRing:
             raise faults.NotFound("master key", key_id.hex())
         try:
             opened: bytes = cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], context)
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: too short for a nonce
             raise faults.Corrupt("wrapped key", key_id.hex()) from error
         return opened
+
+
+def _is_key(key_id: bytes, key: bytes) -> bool:
+    return len(key_id) == KEY_ID_BYTES and len(key) == KEY_BYTES
 
 
 def write_private(path: Path, data: bytes) -> None:
     """Replace a file by one that only its owner can read; durable when this returns."""
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    temporary.unlink(missing_ok=True)  # of a crash; its mode is not ours to trust
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()

@@ -1,0 +1,138 @@
+"""The key ring keeps its keys to its owner, opens what it wrapped, and says why it cannot."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from common import faults
+from common.keyring import KEY_ID_BYTES, NONCE_BYTES, KeyRing, write_private
+
+CONTEXT = b"test"
+SECRET = b"s" * 32
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "keyring.json"
+    KeyRing.make().save(path)
+    return path
+
+
+def test_a_saved_ring_opens_what_it_wrapped(tmp_path: Path) -> None:
+    ring, path = KeyRing.make(), tmp_path / "keyring.json"
+    wrapped = ring.wrap(SECRET, CONTEXT)
+    ring.save(path)
+    assert KeyRing.load(path).unwrap(wrapped, CONTEXT) == SECRET
+
+
+def test_only_the_owner_can_read_it_whatever_was_there_before(tmp_path: Path) -> None:
+    path = tmp_path / "keyring.json"
+    for name in ("keyring.json", "keyring.json.new"):
+        (tmp_path / name).write_text("left behind")
+        (tmp_path / name).chmod(0o666)
+    KeyRing.make().save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["keyring.json"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_a_file_that_others_can_read_is_refused(saved: Path, mode: int) -> None:
+    saved.chmod(mode)
+    with pytest.raises(faults.Invalid, match="600"):
+        KeyRing.load(saved)
+
+
+def test_a_failed_write_leaves_the_old_ring(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def fail(_descriptor: int) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        KeyRing.make().save(saved)
+    assert saved.read_bytes() == before
+
+
+def test_rotation_wraps_with_a_new_key_and_opens_with_the_old(tmp_path: Path) -> None:
+    ring = KeyRing.make()
+    old = ring.wrap(SECRET, CONTEXT)
+    ring.rotate()
+    new = ring.wrap(SECRET, CONTEXT)
+    assert old[:KEY_ID_BYTES] != new[:KEY_ID_BYTES]
+    ring.save(tmp_path / "keyring.json")
+    loaded = KeyRing.load(tmp_path / "keyring.json")
+    assert [loaded.unwrap(wrapped, CONTEXT) for wrapped in (old, new)] == [SECRET, SECRET]
+    assert loaded.wrap(SECRET, CONTEXT)[:KEY_ID_BYTES] == new[:KEY_ID_BYTES]
+
+
+def test_an_unknown_master_key_is_named() -> None:
+    wrapped = KeyRing.make().wrap(SECRET, CONTEXT)
+    with pytest.raises(faults.NotFound, match=wrapped[:KEY_ID_BYTES].hex()):
+        KeyRing.make().unwrap(wrapped, CONTEXT)
+
+
+@pytest.mark.parametrize("place", [KEY_ID_BYTES, KEY_ID_BYTES + NONCE_BYTES, -1])
+def test_changed_wrapping_is_corrupt(place: int) -> None:
+    ring = KeyRing.make()
+    wrapped = bytearray(ring.wrap(SECRET, CONTEXT))
+    wrapped[place] ^= 1
+    with pytest.raises(faults.Corrupt):
+        ring.unwrap(bytes(wrapped), CONTEXT)
+
+
+def test_cut_wrapping_and_another_context_are_refused() -> None:
+    ring = KeyRing.make()
+    wrapped = ring.wrap(SECRET, CONTEXT)
+    for size in range(len(wrapped)):
+        with pytest.raises((faults.Corrupt, faults.NotFound)):
+            ring.unwrap(wrapped[:size], CONTEXT)
+    with pytest.raises(faults.Corrupt):
+        ring.unwrap(wrapped, b"other")
+
+
+def test_equal_secrets_are_wrapped_differently() -> None:
+    ring = KeyRing.make()
+    assert ring.wrap(SECRET, CONTEXT) != ring.wrap(SECRET, CONTEXT)
+
+
+def test_keys_are_never_shown(saved: Path) -> None:
+    key = json.loads(saved.read_text())["keys"][0]["key"]
+    ring = KeyRing.load(saved)
+    assert key not in repr(ring)
+    assert key not in str(ring)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"active": "00000000"},
+        {"active": "zz"},
+        {"keys": []},
+        {"keys": [{"id": "00000001", "key": "AAAA"}], "active": "00000001"},
+        {"keys": [{"id": "00000001", "key": "!" * 44}], "active": "00000001"},
+        {"keys": [{"id": "00000001"}]},
+        {"keys": None},
+        {"keys": 7},
+    ],
+)
+def test_a_damaged_ring_is_refused_in_words(saved: Path, change: dict[str, object]) -> None:
+    write_private(saved, json.dumps(json.loads(saved.read_text()) | change).encode())
+    with pytest.raises(faults.Invalid, match="key ring"):
+        KeyRing.load(saved)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"7", b"\xff\xfe\xfd"])
+def test_what_is_no_ring_is_refused_in_words(tmp_path: Path, text: bytes) -> None:
+    write_private(tmp_path / "keyring.json", text)
+    with pytest.raises(faults.Invalid, match="key ring"):
+        KeyRing.load(tmp_path / "keyring.json")
+
+
+def test_a_missing_ring_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(faults.Invalid, match="No such file"):
+        KeyRing.load(tmp_path / "keyring.json")

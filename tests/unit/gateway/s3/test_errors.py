@@ -102,7 +102,7 @@ def test_answers_without_a_body() -> None:
         (faults.Full(), "InsufficientStorage", 507),
         (faults.Unsupported("select"), "NotImplemented", 501),
         (faults.Corrupt("fragment", "f"), "InternalError", 500),
-        (faults.Fenced("session", "s"), "InternalError", 500),
+        (faults.Fenced("session", "s"), "ServiceUnavailable", 503),
         (faults.Internal("secret detail"), "InternalError", 500),
     ],
 )

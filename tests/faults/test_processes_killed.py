@@ -1,0 +1,103 @@
+"""Processes die at bad moments; acknowledged objects must be there, and whole.
+
+Method: real processes, SIGKILL, boto3 with its ordinary retries.
+"""
+
+import hashlib
+import os
+import signal
+import threading
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.support.cluster import Cluster, wait_for
+
+SIZES = [100, 20_000, 300_000, 5_000_000]
+
+
+def put_some(s3: Any, bucket: str, prefix: str, count: int = 12) -> dict[str, str]:
+    """Put objects; returns the SHA-256 of each acknowledged one."""
+    acknowledged = {}
+    for number in range(count):
+        data = os.urandom(SIZES[number % len(SIZES)])
+        key = f"{prefix}/{number}"
+        s3.put_object(Bucket=bucket, Key=key, Body=data)
+        acknowledged[key] = hashlib.sha256(data).hexdigest()
+    return acknowledged
+
+
+def assert_all_there(s3: Any, bucket: str, acknowledged: dict[str, str]) -> None:
+    for key, digest in acknowledged.items():
+        data = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        assert hashlib.sha256(data).hexdigest() == digest, key
+
+
+def test_two_storage_nodes_killed(cluster: Cluster) -> None:
+    s3 = cluster.s3()
+    s3.create_bucket(Bucket="bucket")
+    acknowledged = put_some(s3, "bucket", "before")
+    for name in ("node-2", "node-5"):
+        # Frozen first, so that the supervisor does not start it again while the test runs.
+        os.kill(cluster.pid_of(name), signal.SIGSTOP)
+    wait_for(lambda: cluster.status()["state"] == "degraded", "degraded")
+    assert_all_there(s3, "bucket", acknowledged)
+    acknowledged |= put_some(s3, "bucket", "during")
+    assert_all_there(s3, "bucket", acknowledged)
+    status = cluster.status()
+    assert any("node-2" in problem for problem in status["problems"])
+    for name in ("node-2", "node-5"):
+        os.kill(cluster.pid_of(name), signal.SIGKILL)
+    wait_for(lambda: _all_alive(cluster), "the nodes' return", 60)
+    acknowledged |= put_some(s3, "bucket", "after")
+    assert_all_there(s3, "bucket", acknowledged)
+
+
+def _all_alive(cluster: Cluster) -> bool:
+    return not any("does not answer" in problem for problem in cluster.status()["problems"])
+
+
+def test_everything_killed_under_load(cluster: Cluster) -> None:
+    s3 = cluster.s3()
+    s3.create_bucket(Bucket="bucket")
+    acknowledged: dict[str, str] = {}
+    attempted: dict[str, set[str]] = {}
+    stop = threading.Event()
+
+    def load(worker: int) -> None:
+        client, number = cluster.s3(), 0
+        while not stop.is_set():
+            number += 1
+            data = os.urandom(SIZES[number % len(SIZES)])
+            key, digest = f"{worker}/{number % 20}", hashlib.sha256(data).hexdigest()
+            attempted.setdefault(key, set()).add(digest)
+            try:
+                client.put_object(Bucket="bucket", Key=key, Body=data)
+            except (ClientError, BotoCoreError):
+                acknowledged.pop(key, None)
+                return
+            acknowledged[key] = digest
+
+    threads = [threading.Thread(target=load, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(acknowledged) > 30, "some load", 60)
+    cluster.kill_everything()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    cluster.start()
+    assert_all_there(s3, "bucket", acknowledged)
+    listed = s3.list_objects_v2(Bucket="bucket").get("Contents", [])
+    for entry in listed:
+        data = s3.get_object(Bucket="bucket", Key=entry["Key"])["Body"].read()
+        assert hashlib.sha256(data).hexdigest() in attempted[entry["Key"]]
+
+
+def test_metadata_service_killed(cluster: Cluster) -> None:
+    s3 = cluster.s3()
+    s3.create_bucket(Bucket="bucket")
+    acknowledged = put_some(s3, "bucket", "before")
+    os.kill(cluster.pid_of("metaservice"), signal.SIGKILL)
+    acknowledged |= put_some(s3, "bucket", "after")
+    assert_all_there(s3, "bucket", acknowledged)

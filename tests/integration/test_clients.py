@@ -1,0 +1,112 @@
+"""Real tools, unmodified, on a tree of files."""
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+import s3fs
+
+from tests.support.cluster import ACCESS_KEY, SECRET_KEY, Cluster
+
+
+def tree(root: Path, seed: int = 1) -> Path:
+    """A tree of files of many sizes; the same for the same seed."""
+    source = random.Random(seed)
+    for number in range(60):
+        path = root / f"dir {number % 7}" / f"file-{number}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.randbytes(source.choice([0, 10, 5_000, 20_000, 300_000])))
+    return root
+
+
+def assert_same(one: Path, other: Path) -> None:
+    names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    found = sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    assert names == found
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def run(cluster: Cluster, *command: str) -> str:
+    done = subprocess.run(
+        command, env=cluster.environment, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def need(tool: str) -> str:
+    path = shutil.which(tool)
+    if path is None:
+        pytest.skip(f"{tool} is not installed on this machine; CI installs it")
+    return path
+
+
+def test_aws_cli_sync(cluster: Cluster, bucket: str, tmp_path: Path) -> None:
+    source = tree(tmp_path / "source")
+    aws = need("aws")
+    run(cluster, aws, "s3", "sync", "--no-progress", str(source), f"s3://{bucket}/tree")
+    run(cluster, aws, "s3", "sync", "--no-progress", f"s3://{bucket}/tree", str(tmp_path / "back"))
+    assert_same(source, tmp_path / "back")
+
+
+def test_boto3_transfers_in_parallel_parts(s3: Any, bucket: str, tmp_path: Path) -> None:
+    path = tmp_path / "big"
+    path.write_bytes(os.urandom(40 * 1024 * 1024))
+    s3.upload_file(str(path), bucket, "big")
+    s3.download_file(bucket, "big", str(tmp_path / "back"))
+    assert path.read_bytes() == (tmp_path / "back").read_bytes()
+
+
+def test_rclone_sync_and_check(cluster: Cluster, bucket: str, tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", seed=2)
+    rclone = need("rclone")
+    remote = f":s3,provider=Other,env_auth,endpoint='{cluster.endpoint}',region=us-east-1:{bucket}"
+    run(cluster, rclone, "sync", str(source), remote)
+    run(cluster, rclone, "check", str(source), remote)
+    run(cluster, rclone, "sync", remote, str(tmp_path / "back"))
+    assert_same(source, tmp_path / "back")
+
+
+def test_restic_backup_and_restore(cluster: Cluster, bucket: str, tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", seed=3)
+    restic = need("restic")
+    (tmp_path / "password").write_text("secret")
+    repository = ("-r", f"s3:{cluster.endpoint}/{bucket}/restic", "-p", str(tmp_path / "password"))
+    run(cluster, restic, *repository, "init")
+    run(cluster, restic, *repository, "backup", str(source))
+    run(cluster, restic, *repository, "check", "--read-data")
+    run(cluster, restic, *repository, "restore", "latest", "--target", str(tmp_path / "back"))
+    assert_same(source, tmp_path / "back" / source.relative_to("/"))
+
+
+def test_s3cmd_round_trip(cluster: Cluster, bucket: str, tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", seed=4)
+    s3cmd = need("s3cmd")
+    host = cluster.endpoint.removeprefix("http://")
+    options = (
+        "-c", os.devnull, "--no-ssl", f"--host={host}", f"--host-bucket={host}",
+        f"--access_key={ACCESS_KEY}", f"--secret_key={SECRET_KEY}", "--no-progress",
+    )  # fmt: skip
+    run(cluster, s3cmd, *options, "sync", f"{source}/", f"s3://{bucket}/x/")
+    (tmp_path / "back").mkdir()
+    run(cluster, s3cmd, *options, "sync", f"s3://{bucket}/x/", f"{tmp_path}/back/")
+    assert_same(source, tmp_path / "back")
+
+
+def test_pandas_reads_parquet_by_ranges(cluster: Cluster, bucket: str, tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"a": range(100_000), "b": [str(n) for n in range(100_000)]})
+    path = tmp_path / "frame.parquet"
+    frame.to_parquet(path)
+    options = {"key": ACCESS_KEY, "secret": SECRET_KEY, "endpoint_url": cluster.endpoint}
+    files = s3fs.S3FileSystem(**options)
+    files.put(str(path), f"{bucket}/frame.parquet")
+    read = pandas.read_parquet(
+        f"s3://{bucket}/frame.parquet", columns=["a"], storage_options=options
+    )
+    assert read["a"].tolist() == frame["a"].tolist()

@@ -72,8 +72,11 @@ class RocksDatabase:
         self._write_options = WriteOptions()
 
     def get(self, key: bytes) -> bytes | None:
-        """Read a row; None if it is absent."""
-        value: bytes | None = self._database.get(key)
+        """Read a row; None if it is absent. raises Corrupt if its block could not be read"""
+        try:
+            value: bytes | None = self._database.get(key)
+        except Exception as error:
+            raise faults.Corrupt("database", str(self.folder), str(error)) from error
         return value
 
     def scan(self, begin: bytes, end: bytes, limit: int, reverse: bool = False) -> list[Row]:

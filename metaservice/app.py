@@ -1,7 +1,6 @@
 """The metadata service process: builds every part and wires them."""
 
 import logging
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 from common import faults
@@ -12,7 +11,7 @@ from common.keyring import KeyRing
 from common.process import Stopper
 from common.process import run as run_process
 from common.rpc import RpcServer
-from common.supervisor import Step, Supervisor
+from common.supervisor import Supervisor
 from common.telemetry import configure_logging
 from metaservice import keys
 from metaservice.config import MetaServiceConfig
@@ -20,7 +19,7 @@ from metaservice.kv.interface import Store
 from metaservice.kv.memory import MemoryStore
 from metaservice.kv.rocks import RocksStore
 from metaservice.operations.nodes import CLUSTER_ID, EPOCH, REGION
-from metaservice.operations.upkeep import UploadTrimmer, trim_transactions
+from metaservice.operations.upkeep import TransactionTrimmer, UploadTrimmer
 from metaservice.server import MetaServer
 from metaservice.service import SERVICE, MetaControl
 from metaservice.transaction import Transaction
@@ -44,12 +43,14 @@ class MetaServiceApp:
         self._meta = MetaServer(self._store, self._clock)
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
         self._frames = FrameServer(self._meta.handlers(), secret=secret)
-        control = MetaControl(self._meta.transactor, self._meta.nodes, self._ring)
+        control = MetaControl(self._meta.transactor, self._meta.nodes, self._ring, config.engine)
         self._rpc = RpcServer(
             {SERVICE: partial(admin_pb2_grpc.add_MetaControlServicer_to_server, control)}
         )
-        self._admin = AdminServer(lambda: True)
+        self._admin = AdminServer(lambda: self._store.is_usable)
         self._supervisor = Supervisor(self._clock)
+        self._transaction_trimmer = TransactionTrimmer()
+        self._upload_trimmer = UploadTrimmer()
 
     def _open_store(self, stopper: Stopper) -> Store:
         if self._config.engine == "memory":
@@ -64,9 +65,8 @@ class MetaServiceApp:
         port = await self._frames.start(config.host, config.port)
         control = await self._rpc.start(f"{config.control_host}:{config.control_port}")
         admin = await self._admin.start(config.admin_host, config.admin_port)
-        trimmer = UploadTrimmer()
-        self._supervisor.add("trim_transactions", UPKEEP_S, self._upkeep(trim_transactions))
-        self._supervisor.add("trim_uploads", UPKEEP_S, self._upkeep(trimmer.step))
+        self._supervisor.add("trim_transactions", UPKEEP_S, self._trim_transactions)
+        self._supervisor.add("trim_uploads", UPKEEP_S, self._trim_uploads)
         await self._supervisor.start()
         log.info("metadata service is up", extra={"port": port, "control": control, "admin": admin})
 
@@ -78,10 +78,15 @@ class MetaServiceApp:
         await self._store.close()
         await self._admin.stop()
 
-    def _upkeep(
-        self, body: Callable[[Transaction], Awaitable[meta_pb2.FinishGarbageReply]]
-    ) -> Step:
-        return lambda: self._meta.transactor.write(body, meta_pb2.FinishGarbageReply)
+    async def _trim_transactions(self) -> None:
+        """Catch up with a day ago; every step waits for the disk, so that calls go between."""
+        trimmer = self._transaction_trimmer
+        await self._meta.transactor.write(trimmer.step, meta_pb2.FinishGarbageReply)
+        while trimmer.is_behind:
+            await self._meta.transactor.write(trimmer.step, meta_pb2.FinishGarbageReply)
+
+    async def _trim_uploads(self) -> None:
+        await self._meta.transactor.write(self._upload_trimmer.step, meta_pb2.FinishGarbageReply)
 
     async def _identify(self, transaction: Transaction) -> admin_pb2.SetDiskStateReply:
         """Make a new store this cluster's; refuse another's, or one of a newer format."""

@@ -18,6 +18,7 @@ ReplyT = TypeVar("ReplyT", bound=Message)
 
 RETRY_S_MIN = 0.02
 RETRY_S_MAX = 0.5
+CLOSE_TIMEOUT_S = 2.0  # closing a session is a courtesy: its lease would end by itself
 
 
 class MetaClient:
@@ -236,10 +237,12 @@ class WriterSession:
             await self._open()
 
     async def _close(self, session_id: int) -> None:
+        request = meta_pb2.CloseSession(session_id=session_id)
         try:
-            await self._meta.call(
-                Method.CLOSE_SESSION, meta_pb2.CloseSession(session_id=session_id)
-            )
-        except faults.Fault:
-            return  # its lease will end by itself
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._meta.call(Method.CLOSE_SESSION, request)
+        except (faults.Unavailable, faults.Busy, TimeoutError):
+            return  # tried again with the next renewal
+        except faults.Fenced:
+            pass  # it has ended already
         self._held.discard(session_id)

@@ -6,7 +6,7 @@
   h     bucket_id, key                             Head: only if the newest version is visible
   v     bucket_id, [key], ~order, random           Version
   d     bucket_id, [key], ~order, random           sealed bytes of an inline version
-  n     bucket_id, key                             ~order, random of the null version, if not the head
+  n     bucket_id, key                             ~order, random of a null version, not the head
   u     bucket_id, [key], upload_id                Upload
   p     upload_id, number                          Part
   r     upload_id, chunk                           PartsRef: runs of a very irregular upload
@@ -24,7 +24,8 @@
   c     sequence                                   ChangeRecord
   x     consumer                                   sequence up to which it has read
   U     bucket_id, counter name                    counter
-  C     name                                       single values: clock floor, cluster id ...
+  C     name                                       single values: clock floor, cluster id ...;
+                                                   counters: blobs awaiting repair, garbage rows
 
 [key] is escaped and ended so that what follows sorts within its key: 00 becomes 00 FF, the end is
 00 00. `random` is 8 bytes; ~order and random together are a version id, and its row's place.

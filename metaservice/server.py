@@ -38,6 +38,7 @@ class MetaServer:
         self.transactor = Transactor(store, clock)
         self.nodes = NodeOperations(NodeRegistry(clock), store)
         self._sessions = SessionOperations(Leases(clock))
+        self._garbage = garbage.GarbageQueue()
 
     def handlers(self) -> dict[int, Handler]:
         """Handlers by method id."""
@@ -55,7 +56,7 @@ class MetaServer:
             Method.LIST_UPLOADS: listing.list_uploads,
             Method.GET_TOPOLOGY: self.nodes.get_topology,
             Method.GET_ACCESS_KEY: credentials.get_access_key,
-            Method.LIST_GARBAGE: garbage.list_garbage,
+            Method.LIST_GARBAGE: self._garbage.list_garbage,
             Method.CHECK_BLOBS: garbage.check_blobs,
             Method.READ_CHANGES: changes.read_changes,
             Method.LIST_REPAIRS: repairs.list_repairs,

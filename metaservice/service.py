@@ -14,12 +14,20 @@ from metaservice.transaction import Transaction, Transactor
 from proto import admin_pb2, admin_pb2_grpc, meta_pb2
 
 SERVICE = "ostraka.admin.MetaControl"
+SURVIVES = {
+    "rocksdb": "nothing: metadata lives on one disk",
+    "memory": "nothing: metadata ends with this process",
+}
 
 
 class MetaControl(admin_pb2_grpc.MetaControlServicer):
     """gRPC messages to operations."""
 
-    def __init__(self, transactor: Transactor, nodes: NodeOperations, ring: KeyRing) -> None:
+    def __init__(
+        self, transactor: Transactor, nodes: NodeOperations, ring: KeyRing, engine: str
+    ) -> None:
+        """engine   name of the metadata engine, as configured"""
+        self._engine = engine
         self._transactor = transactor
         self._nodes = nodes
         self._credentials = CredentialOperations(ring)
@@ -66,8 +74,6 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         health = await self._nodes.get_topology(
             transaction, meta_pb2.GetTopology(known_epoch=topology.epoch)
         )
-        jobs = await repairs.list_repairs(transaction, meta_pb2.ListRepairs(limit=0))
-        waiting = await garbage.list_garbage(transaction, meta_pb2.ListGarbage(limit=0))
         return admin_pb2.ClusterStatusReply(
             topology=topology,
             nodes=[
@@ -78,10 +84,10 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
                 )
                 for node in health.health
             ],
-            degraded_blobs=jobs.pending,
-            garbage_pending=waiting.pending,
-            metadata_engine="rocksdb",
-            metadata_survives="nothing: metadata lives on one disk",
+            degraded_blobs=await repairs.degraded_count(transaction),
+            garbage_pending=await garbage.pending_count(transaction),
+            metadata_engine=self._engine,
+            metadata_survives=SURVIVES[self._engine],
         )
 
     async def _read(

@@ -22,7 +22,10 @@ ResultT = TypeVar("ResultT")
 
 ATTEMPTS_MAX = 64
 CLOCK_FLOOR = keys.single("clock_floor")
-CLOCK_AHEAD_NS = 60 * 10**9  # how far the persisted floor is kept ahead of the clock
+# How far the persisted floor is kept ahead of the clock. After a crash time begins at the floor, so
+# this much of it may lie in the future: long enough to be written rarely, too short to be noticed.
+CLOCK_AHEAD_NS = 10**9
+LARGE_OPERATIONS_MAX = 8192  # rows of the few commits that say they are large
 
 
 class HybridClock:
@@ -39,24 +42,29 @@ class HybridClock:
 
     def now_ns(self) -> int:
         """The time, never going back."""
-        return max(self._clock.now_ns(), self._last)
+        self._last = max(self._clock.now_ns(), self._last)
+        return self._last
 
     def next_order(self) -> int:
         """The next order."""
         self._last = max(self._clock.now_ns(), self._last + 1)
         return self._last
 
-    def raise_floor(self, puts: dict[bytes, bytes | None]) -> None:
-        """Let a commit carry a new floor if the orders have come near the old one."""
+    def floor_due(self) -> int | None:
+        """The floor that a commit must carry, if the orders have come near the stored one."""
         if self._last + CLOCK_AHEAD_NS // 2 > self._floor:
-            self._floor = self._last + CLOCK_AHEAD_NS
-            puts[CLOCK_FLOOR] = keys.uint64(self._floor)
+            return self._last + CLOCK_AHEAD_NS
+        return None
+
+    def floor_stored(self, floor: int) -> None:
+        """A commit that carried a floor is durable."""
+        self._floor = max(self._floor, floor)
 
 
 class Transaction:
     """One attempt of one operation."""
 
-    __slots__ = ("_clock", "_store", "adds", "conditions", "puts", "seen")
+    __slots__ = ("_clock", "_store", "adds", "conditions", "operations_max", "puts", "seen")
 
     def __init__(self, store: Store, clock: HybridClock) -> None:
         self._store = store
@@ -65,6 +73,7 @@ class Transaction:
         self.conditions: dict[bytes, bytes | None] = {}
         self.puts: dict[bytes, bytes | None] = {}
         self.adds: dict[bytes, int] = {}
+        self.operations_max = limits.TRANSACTION_OPERATIONS_MAX
 
     @property
     def now_ns(self) -> int:
@@ -114,8 +123,13 @@ class Transaction:
         self.adds[key] = self.adds.get(key, 0) + change
 
     def require(self, key: bytes, value: bytes | None) -> None:
-        """Make a row's value a condition of the commit."""
+        """Make a row's value, known from elsewhere, a condition of the commit."""
         self.conditions[key] = value
+        self.seen = -1  # it was not read under `seen`: it must be checked
+
+    def allow_large(self) -> None:
+        """Let this commit write more rows than other engines may take at once; say why there."""
+        self.operations_max = LARGE_OPERATIONS_MAX
 
     def random_bytes(self, size: int) -> bytes:
         """Random bytes for ids."""
@@ -130,9 +144,14 @@ class Transactor:
         self.clock = HybridClock(clock, store)
 
     async def read(self, body: Callable[[Transaction], Awaitable[ResultT]]) -> ResultT:
-        """Run a body that writes nothing; answers only what is durable."""
-        result = await body(Transaction(self.store, self.clock))
-        await self._settle()
+        """Run a body that writes nothing; answers, refusals too, tell only what is durable."""
+        pending_reads = self.store.pending_reads
+        try:
+            result = await body(Transaction(self.store, self.clock))
+        except faults.Fault:
+            await self._settle(pending_reads)
+            raise
+        await self._settle(pending_reads)
         return result
 
     async def write(
@@ -146,41 +165,77 @@ class Transactor:
         writer   checked in the same commit: the session must be open, the transaction id new (else
                  its first reply is the answer)
         raises   Fenced, Conflict (other commits kept winning), Unavailable (outcome unknown, and
-                 the transaction id, if any, was not found afterwards)
+                 the transaction id, if any, was not found afterwards); what the body raises, once
+                 what it had read is durable
         """
+        pending_reads = self.store.pending_reads
+        try:
+            return await self._write(body, reply_type, writer)
+        except faults.Fault:
+            await self._settle(pending_reads)
+            raise
+
+    async def _write(
+        self,
+        body: Callable[[Transaction], Awaitable[ReplyT]],
+        reply_type: type[ReplyT],
+        writer: meta_pb2.Writer | None,
+    ) -> ReplyT:
         transaction_key = b""
         if writer is not None and writer.transaction_id:
             transaction_key = keys.transaction(writer.transaction_id)
-            first = self.store.get(transaction_key)
-            if first is not None:
-                await self._settle()
-                return reply_type.FromString(first)
         for _ in range(ATTEMPTS_MAX):
+            pending_reads = self.store.pending_reads
             transaction = Transaction(self.store, self.clock)
+            if transaction_key:
+                first = await transaction.get(transaction_key)  # and absent until the commit
+                if first is not None:
+                    await self._settle(pending_reads)
+                    return reply_type.FromString(first)
             if writer is not None:
                 await require_session(transaction, writer.session_id)
             reply = await body(transaction)
-            puts = transaction.puts
-            if not puts and not transaction.adds:
-                await self._settle()
+            if not transaction.puts and not transaction.adds:
+                await self._settle(pending_reads)
                 return reply
             if transaction_key:
-                puts[transaction_key] = reply.SerializeToString()
-            self.clock.raise_floor(puts)
-            if await self._commit(transaction):
+                transaction.puts[transaction_key] = reply.SerializeToString()
+            outcome = await self._commit(transaction)
+            if outcome is CommitOutcome.APPLIED:
                 return reply
+            if outcome is CommitOutcome.UNKNOWN:
+                return await self._first_reply(transaction_key, reply_type)
         raise faults.Conflict("transaction", "other changes kept winning")
 
-    async def _commit(self, transaction: Transaction) -> bool:
+    async def _commit(self, transaction: Transaction) -> CommitOutcome:
+        puts, adds = transaction.puts, transaction.adds
+        assert len(puts) + len(adds) <= transaction.operations_max, "a commit of too many rows"
+        floor = self.clock.floor_due()
+        if floor is not None:
+            puts[CLOCK_FLOOR] = keys.uint64(floor)
         outcome = await self.store.commit(
-            Mutation(transaction.conditions, transaction.puts, transaction.adds, transaction.seen)
+            Mutation(transaction.conditions, puts, adds, transaction.seen)
         )
-        if outcome is CommitOutcome.UNKNOWN:
-            raise faults.Unavailable("the outcome of the commit is unknown")
-        return outcome is CommitOutcome.APPLIED
+        if floor is not None and outcome is CommitOutcome.APPLIED:
+            self.clock.floor_stored(floor)
+        return outcome
 
-    async def _settle(self) -> None:
-        if not self.store.is_settled:
+    async def _first_reply(self, transaction_key: bytes, reply_type: type[ReplyT]) -> ReplyT:
+        """Decide an unknown outcome by the row that the commit would have written.
+
+        Not found proves nothing: the commit may still arrive. Whoever asks again by the same
+        transaction id is safe, because every commit of it has the row's absence as a condition.
+        """
+        pending_reads = self.store.pending_reads
+        first = self.store.get(transaction_key) if transaction_key else None
+        if first is None:
+            raise faults.Unavailable("the outcome of the commit is unknown")
+        await self._settle(pending_reads)
+        return reply_type.FromString(first)
+
+    async def _settle(self, pending_reads: int) -> None:
+        """Wait for the disk if anything was read since that is not on it yet."""
+        if self.store.pending_reads != pending_reads:
             await self.store.settle()
 
 
@@ -189,8 +244,3 @@ async def require_session(transaction: Transaction, session_id: int) -> None:
     stored = await transaction.get(keys.session(session_id))
     if stored is None or records_pb2.Session.FromString(stored).state != records_pb2.Session.OPEN:
         raise faults.Fenced("session", str(session_id))
-
-
-def check_size(transaction: Transaction) -> None:
-    """Assert the limits that other engines need, for operations of bounded size."""
-    assert len(transaction.puts) <= limits.TRANSACTION_OPERATIONS_MAX, "too many rows"

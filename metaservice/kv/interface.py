@@ -27,8 +27,10 @@ class Mutation:
 
     conditions  rows that must hold exactly this value; None: must be absent
     puts        rows to write; a value of None deletes
-    adds        counters to change: rows of a signed 64-bit big-endian number, absent is 0
-    seen        the store's `sequence` at the first read: nothing to check if it is the same now
+    adds        counters to change, after the puts: rows of a signed 64-bit big-endian number,
+                absent is 0; adds never conflict
+    seen        the store's `sequence` before the first read: if it is still the same, conditions
+                that were read since then need no check; -1: check
     """
 
     conditions: Mapping[bytes, bytes | None] = field(default_factory=dict)
@@ -40,9 +42,10 @@ class Mutation:
 class Store(Protocol):
     """An engine in this process. Reads are synchronous: microseconds from memory or cache.
 
-    Reads see every commit that was accepted, also before it is durable: whoever answers from a
-    read must wait for `settle` first if `is_settled` says so. Then an answer is never older than
-    another that was given before, and never newer than what survives a power loss.
+    Reads see every commit that was accepted, also before it is durable. `pending_reads` tells
+    whether one did: then whoever answers from it must wait for `settle` first. So an answer is
+    never older than another that was given before, and never newer than what survives a power
+    loss; and what is durable is answered at once, while other rows are being written.
     """
 
     @property
@@ -51,8 +54,13 @@ class Store(Protocol):
         ...
 
     @property
-    def is_settled(self) -> bool:
-        """Whether all accepted commits are durable."""
+    def is_usable(self) -> bool:
+        """Whether commits can succeed; once false it stays so, until the process starts again."""
+        ...
+
+    @property
+    def pending_reads(self) -> int:
+        """Grows with every read that saw an accepted commit before it was durable."""
         ...
 
     def get(self, key: bytes) -> bytes | None:

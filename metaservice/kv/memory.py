@@ -18,17 +18,19 @@ class MemoryStore:
         self._rows: dict[bytes, bytes] = {}
         self._keys: list[bytes] = []
         self.sequence = 0
-        self.is_settled = True
+        self.pending_reads = 0
+        self.is_usable = True
 
     def get(self, key: bytes) -> bytes | None:
         return self._rows.get(key)
 
     def scan(self, begin: bytes, end: bytes, limit: int, reverse: bool = False) -> list[Row]:
         first, last = bisect_left(self._keys, begin), bisect_left(self._keys, end)
-        keys = self._keys[first:last]
         if reverse:
-            keys.reverse()
-        return [(key, self._rows[key]) for key in keys[:limit]]
+            keys = self._keys[max(first, last - limit) : last][::-1]
+        else:
+            keys = self._keys[first : min(last, first + limit)]
+        return [(key, self._rows[key]) for key in keys]
 
     async def settle(self) -> None:
         return

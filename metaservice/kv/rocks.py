@@ -11,9 +11,12 @@ and the process must be started again, which reads what is really there.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from prometheus_client import Histogram
 
 from common import faults
 from common.rocks import RocksDatabase
@@ -27,17 +30,35 @@ from metaservice.kv.interface import (
 
 log = logging.getLogger(__name__)
 
+GROUP_COMMITS = Histogram(
+    "ostraka_meta_group_commits",
+    "Commits that reached the disk together",
+    buckets=(1, 4, 16, 64, 256),
+)
+GROUP_SECONDS = Histogram(
+    "ostraka_meta_group_seconds",
+    "Time to write and sync a group of commits",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1),
+)
+
 _NO_ROWS: dict[bytes, bytes | None] = {}
 
 
 class _Group:
-    """Commits that reach the disk together."""
+    """Commits that reach the disk together, and who waits for them."""
 
-    __slots__ = ("done", "rows")
+    __slots__ = ("commits", "rows", "waiters")
 
-    def __init__(self, done: "asyncio.Future[CommitOutcome]") -> None:
+    def __init__(self) -> None:
         self.rows: dict[bytes, bytes | None] = {}
-        self.done = done
+        self.commits = 0
+        self.waiters: list[asyncio.Future[CommitOutcome]] = []
+
+    def finish(self, outcome: CommitOutcome) -> None:
+        """Wake everybody; whoever was cancelled meanwhile is left out."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(outcome)
 
 
 class RocksStore:
@@ -53,15 +74,17 @@ class RocksStore:
         self._writing: _Group | None = None
         self._overlay: dict[bytes, bytes | None] = {}
         self._pump: asyncio.Task[None] | None = None
-        self._is_poisoned = False
+        self._is_dead = False  # poisoned or closed
         self.sequence = 0
+        self.pending_reads = 0
 
     @property
-    def is_settled(self) -> bool:
-        return not self._overlay
+    def is_usable(self) -> bool:
+        return not self._is_dead
 
     def get(self, key: bytes) -> bytes | None:
         if self._overlay and key in self._overlay:
+            self.pending_reads += 1
             return self._overlay[key]
         return self._database.get(key)
 
@@ -69,6 +92,7 @@ class RocksStore:
         changed = {key: row for key, row in self._overlay.items() if begin <= key < end}
         if not changed:
             return self._database.scan(begin, end, limit, reverse)
+        self.pending_reads += 1
         stored = dict(self._database.scan(begin, end, limit + len(changed), reverse))
         is_cut = len(stored) == limit + len(changed)
         horizon = (min(stored) if reverse else max(stored)) if is_cut else b""
@@ -80,34 +104,45 @@ class RocksStore:
 
     async def settle(self) -> None:
         group = self._collecting or self._writing
-        if group is not None and await asyncio.shield(group.done) is not CommitOutcome.APPLIED:
+        outcome = CommitOutcome.UNKNOWN if self._is_dead else CommitOutcome.APPLIED
+        if group is not None and not self._is_dead:
+            outcome = await self._wait(group)
+        if outcome is not CommitOutcome.APPLIED:
             raise faults.Unavailable("the metadata engine failed")
 
     async def commit(self, mutation: Mutation) -> CommitOutcome:
-        if self._is_poisoned:
+        if self._is_dead:
             return CommitOutcome.UNKNOWN
         if mutation.seen != self.sequence:
             get = self.get
             for key, expected in mutation.conditions.items():
                 if get(key) != expected:
                     return CommitOutcome.REJECTED
-        group = self._accept(mutation)
-        return await asyncio.shield(group.done)
+        return await self._wait(self._accept(mutation))
 
     async def close(self) -> None:
         if self._pump is not None:
             await asyncio.wait([self._pump])
+        self._is_dead = True
         self._thread.shutdown()
         self._database.close()
+
+    def _wait(self, group: _Group) -> "asyncio.Future[CommitOutcome]":
+        # One future each: a caller that is cancelled must not cancel the others.
+        waiter: asyncio.Future[CommitOutcome] = self._loop.create_future()
+        group.waiters.append(waiter)
+        return waiter
 
     def _accept(self, mutation: Mutation) -> _Group:
         self.sequence += 1
         group = self._collecting
         if group is None:
-            group = self._collecting = _Group(self._loop.create_future())
+            group = self._collecting = _Group()
+        group.commits += 1
         changes: dict[bytes, bytes | None] = dict(mutation.puts)
         for key, change in mutation.adds.items():
-            changes[key] = encode_counter(decode_counter(self.get(key)) + change)
+            known = changes[key] if key in changes else self.get(key)
+            changes[key] = encode_counter(decode_counter(known) + change)
         group.rows.update(changes)
         self._overlay.update(changes)
         if self._pump is None or self._pump.done():
@@ -118,28 +153,38 @@ class RocksStore:
         while self._collecting is not None:
             group, self._collecting = self._collecting, None
             self._writing = group
+            is_written = False
             try:
-                await self._loop.run_in_executor(self._thread, self._write_blocking, group.rows)
-            except faults.Unavailable:
-                self._poison(group)
+                await self._loop.run_in_executor(self._thread, self._write_blocking, group)
+                is_written = True
+            except faults.Unavailable as fault:
+                log.critical("a group of %d commits failed: %s", group.commits, fault)
+            finally:  # whatever went wrong, nobody may wait for ever or be told it is on disk
+                if not is_written:
+                    self._poison(group)
+            if not is_written:
                 return
             self._writing = None
             newer = self._collecting.rows if self._collecting is not None else _NO_ROWS
             for key in group.rows:
                 if key not in newer:
                     del self._overlay[key]
-            group.done.set_result(CommitOutcome.APPLIED)
+            group.finish(CommitOutcome.APPLIED)
 
-    def _write_blocking(self, rows: dict[bytes, bytes | None]) -> None:
+    def _write_blocking(self, group: _Group) -> None:
+        begun_s = time.perf_counter()
+        rows = group.rows
         puts = {key: value for key, value in rows.items() if value is not None}
         self._database.write(puts, [key for key, value in rows.items() if value is None])
         self._database.sync_blocking()
+        GROUP_COMMITS.observe(group.commits)
+        GROUP_SECONDS.observe(time.perf_counter() - begun_s)
 
     def _poison(self, group: _Group) -> None:
         log.critical("the metadata engine failed to write; it must be started again")
-        self._is_poisoned = True
-        for failed in (group, self._collecting):
-            if failed is not None:
-                failed.done.set_result(CommitOutcome.UNKNOWN)
+        self._is_dead = True
+        failed = [group] if self._collecting is None else [group, self._collecting]
         self._collecting = None
+        for lost in failed:
+            lost.finish(CommitOutcome.UNKNOWN)
         self._on_poisoned()

@@ -8,15 +8,19 @@ has ended (and was fenced) without an owner row.
 
 from collections.abc import Iterable
 
-from common import limits
+from common import faults, limits
 from metaservice import keys
+from metaservice.kv.interface import decode_counter
+from metaservice.operations import repairs
 from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2
 
 GRACE_NS = int(limits.GARBAGE_GRACE_S * 1e9)
-EXPAND_PARTS_MAX = 50
-PENDING_COUNTED_MAX = 10_000
-BEGIN, END = b"g", b"h"
+EXPAND_PARTS_MAX = 50  # parts of an upload that one commit turns into blob garbage
+BLOBS_PER_ROW = 50  # so that finishing one row stays a small commit
+FINISHED_AT_ONCE_MAX = 2000  # rows and blobs of one commit
+BEGIN = b"g"
+PENDING = keys.single("garbage_rows")
 
 
 def own_blobs(
@@ -41,11 +45,9 @@ def add_garbage(
     keep   parts of the upload that a version names
     """
     due_ns = transaction.now_ns + GRACE_NS
-    record = records_pb2.Garbage(blobs=blobs, upload_id=upload_id, due_ns=due_ns, keep=keep)
-    if record.blobs or upload_id:
-        transaction.put(
-            keys.garbage(due_ns, transaction.random_bytes(8)), record.SerializeToString()
-        )
+    if upload_id:
+        _put(transaction, records_pb2.Garbage(upload_id=upload_id, due_ns=due_ns, keep=keep))
+    _put_blobs(transaction, list(blobs), due_ns)
 
 
 def release_version(transaction: Transaction, version: records_pb2.Version) -> None:
@@ -56,26 +58,42 @@ def release_version(transaction: Transaction, version: records_pb2.Version) -> N
         add_garbage(transaction, upload_id=version.parts.upload_id)
 
 
-async def list_garbage(
-    transaction: Transaction, request: meta_pb2.ListGarbage
-) -> meta_pb2.ListGarbageReply:
-    """What is due now, and roughly how much waits."""
-    now = keys.garbage(transaction.now_ns, b"")
-    rows = await transaction.scan(BEGIN, now, request.limit)
-    pending = await transaction.scan(BEGIN, END, PENDING_COUNTED_MAX)
-    return meta_pb2.ListGarbageReply(
-        entries=[
-            meta_pb2.GarbageEntry(row=row, garbage=records_pb2.Garbage.FromString(value))
-            for row, value in rows
-        ],
-        pending=len(pending),
-    )
+class GarbageQueue:
+    """Reads what is due, from where the last reading found the first row.
+
+    A scan over rows deleted long ago costs as much as over rows that are there. No row is ever
+    written before the service's present, so what lay before the first row stays empty.
+    """
+
+    def __init__(self) -> None:
+        self._begin = BEGIN
+
+    async def list_garbage(
+        self, transaction: Transaction, request: meta_pb2.ListGarbage
+    ) -> meta_pb2.ListGarbageReply:
+        """What is due now, oldest first, and how many rows wait, due or not."""
+        reply = meta_pb2.ListGarbageReply(pending=await pending_count(transaction))
+        if request.limit:
+            now = keys.garbage(transaction.now_ns, b"")
+            rows = await transaction.scan(self._begin, now, request.limit)
+            self._begin = rows[0][0] if rows else now
+            for row, value in rows:
+                reply.entries.add(row=row, garbage=records_pb2.Garbage.FromString(value))
+        return reply
+
+
+async def pending_count(transaction: Transaction) -> int:
+    """How many garbage rows there are."""
+    return decode_counter(await transaction.get_unchecked(PENDING))
 
 
 async def expand_garbage(
     transaction: Transaction, request: meta_pb2.ExpandGarbage
 ) -> meta_pb2.ExpandGarbageReply:
-    """Turn some parts of a row's upload into blob garbage that is due at once."""
+    """Turn some parts of a row's upload into blob garbage that is due at once.
+
+    done   no part is left: the row is gone, and with it what else there was of the upload
+    """
     row = await transaction.get(request.row)
     if row is None:
         return meta_pb2.ExpandGarbageReply(done=True)
@@ -96,26 +114,33 @@ async def expand_garbage(
     for key, value in dropped:
         blobs.extend(records_pb2.Part.FromString(value).blobs)
         transaction.delete(key)
-    if blobs:
-        due = records_pb2.Garbage(blobs=blobs, due_ns=record.due_ns)
-        transaction.put(
-            keys.garbage(record.due_ns, transaction.random_bytes(8)), due.SerializeToString()
-        )
+    _put_blobs(transaction, blobs, transaction.now_ns)
     is_done = len(dropped) < limit
     if is_done:
-        transaction.delete(request.row)
+        _drop(transaction, request.row)
+        if not kept:
+            await _drop_runs(transaction, record.upload_id)
     return meta_pb2.ExpandGarbageReply(expanded=len(dropped), done=is_done)
 
 
 async def finish_garbage(
     transaction: Transaction, request: meta_pb2.FinishGarbage
 ) -> meta_pb2.FinishGarbageReply:
-    """Forget rows whose fragments are gone from every disk."""
+    """Forget rows whose fragments are gone from every disk.
+
+    raises   Invalid for a row that is no garbage row, or too many at once
+    """
+    if len(request.rows) + len(request.blob_ids) > FINISHED_AT_ONCE_MAX:
+        raise faults.Invalid("rows", str(len(request.rows)), f"at most {FINISHED_AT_ONCE_MAX}")
+    transaction.allow_large()  # deletes without order: another engine may split them
     for row in request.rows:
-        transaction.delete(row)
+        if not row.startswith(BEGIN):
+            raise faults.Invalid("row", row.hex(), "no garbage row")
+        if await transaction.get(row) is not None:
+            _drop(transaction, row)
     for blob_id in request.blob_ids:
         transaction.delete(keys.blob_owner(blob_id))
-        transaction.delete(keys.repair(blob_id))
+        await repairs.drop_repair(transaction, blob_id)
     return meta_pb2.FinishGarbageReply()
 
 
@@ -129,3 +154,29 @@ async def check_blobs(
             for blob_id in request.blob_ids
         ]
     )
+
+
+def _put_blobs(transaction: Transaction, blobs: list[records_pb2.BlobRef], due_ns: int) -> None:
+    for begin in range(0, len(blobs), BLOBS_PER_ROW):
+        _put(
+            transaction,
+            records_pb2.Garbage(blobs=blobs[begin : begin + BLOBS_PER_ROW], due_ns=due_ns),
+        )
+
+
+def _put(transaction: Transaction, record: records_pb2.Garbage) -> None:
+    key = keys.garbage(record.due_ns, transaction.random_bytes(8))
+    transaction.put(key, record.SerializeToString())
+    transaction.add(PENDING, 1)
+
+
+def _drop(transaction: Transaction, row: bytes) -> None:
+    transaction.delete(row)
+    transaction.add(PENDING, -1)
+
+
+async def _drop_runs(transaction: Transaction, upload_id: bytes) -> None:
+    """Delete the runs of a version whose parts are all gone."""
+    prefix = keys.part_runs(upload_id, 0)[:-2]
+    for key, _ in await transaction.scan(prefix, keys.after(prefix), limits.PART_NUMBER_MAX):
+        transaction.delete(key)

@@ -86,7 +86,7 @@ async def commit_part(
             part_number=part.number,
         ),
     )
-    repairs.add_repairs(transaction, part.blobs)
+    await repairs.add_repairs(transaction, part.blobs)
     return meta_pb2.CommitReply(etag=part.etag, last_modified_ns=part.last_modified_ns)
 
 

@@ -17,6 +17,7 @@ REGION = keys.single("region")
 NEXT_DISK_ID = keys.single("next_disk_id")
 HEARTBEAT_MISSED_S = 3.0  # a node that was silent for so long is taken for dead
 ROWS_MAX = 100_000
+BY_OPERATORS = (records_pb2.Disk.DRAINING, records_pb2.Disk.REMOVED)  # stand over a node's word
 
 
 class NodeRegistry:
@@ -38,13 +39,16 @@ class NodeRegistry:
         """Seconds since the last heartbeat, or since the service started."""
         return self._clock.monotonic_s() - self._seen_s.get(name, self._begun_s)
 
+    def is_alive(self, name: str) -> bool:
+        """Whether a node was heard lately."""
+        return self.age_s(name) < HEARTBEAT_MISSED_S
+
     def health(self, name: str) -> meta_pb2.NodeHealth:
         """Whether a node is taken for alive."""
-        age_s = self.age_s(name)
         return meta_pb2.NodeHealth(
             name=name,
-            is_alive=age_s < HEARTBEAT_MISSED_S,
-            heartbeat_age_ms=int(age_s * 1000),
+            is_alive=self.is_alive(name),
+            heartbeat_age_ms=int(self.age_s(name) * 1000),
         )
 
     def refresh(self, disk: records_pb2.Disk) -> None:
@@ -68,12 +72,18 @@ class NodeOperations:
     ) -> meta_pb2.HeartbeatReply:
         """Register a node and its disks, or note that they live.
 
-        raises   Invalid if the node belongs to another cluster
+        A disk that the node had and no longer names has failed: nothing more is placed on it.
+        raises   Invalid if the node belongs to another cluster or a disk has no identity; Fenced if
+                 a later process of the same name lives
         """
         cluster_id = (await transaction.get_unchecked(CLUSTER_ID) or b"").decode()
         if request.cluster_id and request.cluster_id != cluster_id:
             raise faults.Invalid("cluster_id", request.cluster_id, "another cluster's")
         node = request.node
+        stored = await transaction.get(keys.node(node.name))
+        known = records_pb2.Node.FromString(stored) if stored is not None else records_pb2.Node()
+        if node.incarnation < known.incarnation and self._registry.is_alive(node.name):
+            raise faults.Fenced("node", node.name)
         changed = False
         disks: list[records_pb2.Disk] = []
         for reported in request.disks:
@@ -86,8 +96,9 @@ class NodeOperations:
         del record.disk_ids[:]
         record.disk_ids.extend(disk.disk_id for disk in disks)
         row = record.SerializeToString()
-        if await transaction.get(keys.node(node.name)) != row:
+        if stored != row:
             transaction.put(keys.node(node.name), row)
+            await self._fail_missing(transaction, known, record)
             changed = True
         epoch = await _epoch(transaction)
         if changed:
@@ -129,7 +140,9 @@ class NodeOperations:
     async def set_disk_state(
         self, transaction: Transaction, request: admin_pb2.SetDiskStateRequest
     ) -> admin_pb2.SetDiskStateReply:
-        """Drain, return or remove a disk. raises NotFound("disk")"""
+        """Drain, remove or return a disk. raises NotFound("disk"), Invalid for other states"""
+        if request.state not in (*BY_OPERATORS, records_pb2.Disk.UP):
+            raise faults.Invalid("state", str(request.state), "only the node itself tells that")
         stored = await transaction.get(keys.disk(request.disk_id))
         if stored is None:
             raise faults.NotFound("disk", str(request.disk_id))
@@ -144,6 +157,8 @@ class NodeOperations:
         self, transaction: Transaction, node: records_pb2.Node, reported: records_pb2.Disk
     ) -> tuple[records_pb2.Disk, bool]:
         """The record of a reported disk, and whether placement must know of a change."""
+        if not reported.disk_uuid:
+            raise faults.Invalid("disk", str(reported.disk_id), "it has no identity")
         stored = await self._stored_disk(transaction, reported)
         disk = records_pb2.Disk()
         disk.CopyFrom(reported)
@@ -154,8 +169,8 @@ class NodeOperations:
             transaction.put(NEXT_DISK_ID, keys.uint64(disk.disk_id + 1))
         else:
             disk.disk_id = stored.disk_id
-            if stored.state in (records_pb2.Disk.DRAINING, records_pb2.Disk.REMOVED):
-                disk.state = stored.state  # an operator's word stands over the node's
+            if stored.state in BY_OPERATORS:
+                disk.state = stored.state
         placed = records_pb2.Disk()
         placed.CopyFrom(disk)
         placed.free_bytes = placed.used_bytes = placed.fragment_count = 0
@@ -166,6 +181,17 @@ class NodeOperations:
             return disk, False
         transaction.put(keys.disk(disk.disk_id), row)
         return disk, True
+
+    async def _fail_missing(
+        self, transaction: Transaction, before: records_pb2.Node, now: records_pb2.Node
+    ) -> None:
+        for disk_id in sorted(set(before.disk_ids) - set(now.disk_ids)):
+            key = keys.disk(disk_id)
+            stored = await transaction.get(key)
+            disk = records_pb2.Disk.FromString(stored or b"")
+            if disk.node_name == now.name and disk.state not in BY_OPERATORS:
+                disk.state = records_pb2.Disk.FAILED
+                transaction.put(key, disk.SerializeToString())
 
     async def _stored_disk(
         self, transaction: Transaction, reported: records_pb2.Disk

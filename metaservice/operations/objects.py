@@ -45,7 +45,7 @@ async def commit_version(
             version.blobs,
             records_pb2.BlobOwner(bucket_id=bucket.bucket_id, key=request.key),
         )
-        repairs.add_repairs(transaction, version.blobs)
+        await repairs.add_repairs(transaction, version.blobs)
     return await put_newest(transaction, bucket, request.key, version, head, data)
 
 

@@ -14,6 +14,8 @@ from proto import meta_pb2, records_pb2
 
 Session = records_pb2.Session
 BEGIN, END = b"s", b"t"
+SESSIONS_READ_MAX = 10_000
+FENCED_AT_ONCE_MAX = 100  # per commit; the next round goes on
 
 
 class Leases:
@@ -79,13 +81,15 @@ class SessionOperations:
         """Fence sessions whose lease is over; list those that ended longer than the grace ago."""
         ended: list[Session] = []
         horizon = transaction.now_ns - int(limits.GARBAGE_GRACE_S * 1e9)
-        for _, value in await transaction.scan(BEGIN, END, 10_000):
+        fenced = 0
+        for key, value in await transaction.scan(BEGIN, END, SESSIONS_READ_MAX):
             session = Session.FromString(value)
             if session.state == Session.OPEN:
-                if self._leases.is_over(session.session_id):
-                    transaction.require(keys.session(session.session_id), value)
+                if fenced < FENCED_AT_ONCE_MAX and self._leases.is_over(session.session_id):
+                    transaction.require(key, value)
                     _end(transaction, session, Session.FENCED)
                     self._leases.forget(session.session_id)
+                    fenced += 1
             elif session.ended_ns <= horizon and len(ended) < request.limit:
                 ended.append(session)
         return meta_pb2.ListEndedSessionsReply(sessions=ended)
@@ -94,18 +98,24 @@ class SessionOperations:
 async def mark_walked(
     transaction: Transaction, request: meta_pb2.MarkWalked
 ) -> meta_pb2.MarkWalkedReply:
-    """Note on which nodes an ended session's orphans are gone; finished: forget the session."""
+    """Note on which nodes an ended session's orphans are gone; finished: forget the session.
+
+    raises   Invalid for a session that is still open: its blobs are no orphans
+    """
     key = keys.session(request.session_id)
+    stored = await transaction.get(key)
+    if stored is None:
+        return meta_pb2.MarkWalkedReply()
+    session = Session.FromString(stored)
+    if session.state == Session.OPEN:
+        raise faults.Invalid("session", str(request.session_id), "it is open")
     if request.finished:
         transaction.delete(key)
         return meta_pb2.MarkWalkedReply()
-    stored = await transaction.get(key)
-    if stored is not None:
-        session = Session.FromString(stored)
-        walked = sorted({*session.walked_nodes, *request.nodes})
-        del session.walked_nodes[:]
-        session.walked_nodes.extend(walked)
-        transaction.put(key, session.SerializeToString())
+    walked = sorted({*session.walked_nodes, *request.nodes})
+    del session.walked_nodes[:]
+    session.walked_nodes.extend(walked)
+    transaction.put(key, session.SerializeToString())
     return meta_pb2.MarkWalkedReply()
 
 

@@ -8,18 +8,29 @@ from proto import meta_pb2, records_pb2
 ROWS_PER_STEP = 100
 
 
-async def trim_transactions(transaction: Transaction) -> meta_pb2.FinishGarbageReply:
-    """Drop a bounded number of transaction ids older than they are kept for.
+class TransactionTrimmer:
+    """Drops transaction ids older than they are kept for, as fast as they were made.
 
-    The first 8 bytes of an id are its maker's time in nanoseconds, so the oldest come first.
+    The first 8 bytes of an id are its maker's time in nanoseconds, so the oldest come first. Each
+    step begins where the last one ended: a scan over deleted rows is as long as over present ones.
+    Ids whose maker's clock was late lie before that, and are found by the next process.
     """
-    horizon = transaction.now_ns - int(limits.TRANSACTION_ID_KEEP_S * 1e9)
-    rows = await transaction.scan(
-        keys.transaction(b""), keys.transaction(keys.uint64(max(horizon, 0))), ROWS_PER_STEP
-    )
-    for key, _ in rows:
-        transaction.delete(key)
-    return meta_pb2.FinishGarbageReply()
+
+    def __init__(self) -> None:
+        self._position = keys.transaction(b"")
+        self.is_behind = False  # whether the last step left something to do
+
+    async def step(self, transaction: Transaction) -> meta_pb2.FinishGarbageReply:
+        """Drop a bounded number."""
+        horizon = transaction.now_ns - int(limits.TRANSACTION_ID_KEEP_S * 1e9)
+        end = keys.transaction(keys.uint64(max(horizon, 0)))
+        rows = await transaction.scan(self._position, end, ROWS_PER_STEP)
+        for key, _ in rows:
+            transaction.delete(key)
+        self.is_behind = len(rows) == ROWS_PER_STEP
+        if rows:
+            self._position = rows[-1][0]
+        return meta_pb2.FinishGarbageReply()
 
 
 class UploadTrimmer:

@@ -1,8 +1,9 @@
 """Checksums of S3 and of fragments: incremental, combinable, at memory speed.
 
 CRC32C and CRC64NVME come from awscrt (50 GB/s, which is quick enough to hold the GIL), CRC32 from
-zlib (3 to 4 GB/s as awscrt's, but without the GIL), the others from OpenSSL through hashlib, without
-the GIL above 2 KiB. Digests are raw bytes, big-endian for CRCs: the form whose base64 S3 shows.
+zlib (no slower than awscrt's 3 GB/s, but without the GIL), the others from OpenSSL through hashlib
+(without the GIL above 2 KiB). Digests are raw bytes, big-endian for CRCs: the form whose base64 S3
+shows.
 """
 
 import hashlib

@@ -41,8 +41,7 @@ def choose_disks(
         raise _shortage(topology, profile, down)
     if sum(map(len, zones)) == topology.disk_count:
         return Placement(tuple(chosen), False)
-    home = _deal(_ranked(topology.zones, blob_id), profile)
-    return Placement(tuple(chosen), home is not None and _spread(chosen) < _spread(home))
+    return Placement(tuple(chosen), _spread(chosen) < _home_spread(topology, profile, blob_id))
 
 
 def _answering(zones: Sequence[Zone], down: Collection[str]) -> Sequence[Zone]:
@@ -99,6 +98,15 @@ def rooms_of(disk_counts: Sequence[int], profile: Profile) -> list[int] | None:
         if sum(rooms) >= wanted:
             return rooms
     return None
+
+
+def _home_spread(topology: Topology, profile: Profile, blob_id: bytes) -> tuple[int, int]:
+    """How wide the blob would be spread if all disks took new data."""
+    wanted = profile.k + profile.m
+    if len(topology.zones) >= wanted:
+        return wanted, wanted
+    home = _deal(_ranked(topology.zones, blob_id), profile)
+    return _spread(home) if home is not None else (0, 0)
 
 
 def _spread(chosen: Sequence[PlacedDisk]) -> tuple[int, int]:

@@ -64,9 +64,14 @@ class _Group:
 class RocksStore:
     """Rows in RocksDB. Open it in a running loop."""
 
-    def __init__(self, folder: Path, on_poisoned: Callable[[], None] = lambda: None) -> None:
-        """raises Corrupt"""
-        self._database = RocksDatabase(folder)
+    def __init__(
+        self,
+        folder: Path,
+        on_poisoned: Callable[[], None] = lambda: None,
+        open_database: Callable[[Path], RocksDatabase] = RocksDatabase,
+    ) -> None:
+        """on_poisoned is called once when a write fails. raises Corrupt"""
+        self._database = open_database(folder)
         self._on_poisoned = on_poisoned
         self._thread = ThreadPoolExecutor(1, "rocks-commit")
         self._loop = asyncio.get_running_loop()

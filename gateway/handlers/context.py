@@ -52,8 +52,9 @@ class Payload(Protocol):
         """
         ...
 
-    def declared_checksum(self) -> tuple[str, bytes] | None:
-        """The checksum that the client sent: algorithm and raw value; known after the end."""
+    @property
+    def checksum_algorithm(self) -> str | None:
+        """The algorithm of the checksum that the client sends, if it sends one."""
         ...
 
 

@@ -164,21 +164,15 @@ async def store_payload(
     """
     if algorithm is not None and algorithm not in CHECKSUM_ALGORITHMS:
         raise errors.NotImplemented(f"Checksum algorithm {algorithm}.")
-    wanted = payload.algorithms
-    if not wanted & set(CHECKSUM_ALGORITHMS) or algorithm is not None:
-        wanted |= {algorithm or DEFAULT_CHECKSUM}
+    kept = payload.checksum_algorithm or algorithm or DEFAULT_CHECKSUM
+    wanted = payload.algorithms | {kept, "MD5"}
     size = check_size(payload.size)
-    stored = await writer.write(payload, size, wanted | {"MD5"}, identity)
+    stored = await writer.write(payload, size, wanted, identity)
     try:
         payload.verify(stored.digests)
     except errors.S3Error:
         await writer.discard(stored)
         raise
-    declared = payload.declared_checksum()
-    kept = declared[0] if declared is not None else algorithm or DEFAULT_CHECKSUM
-    if kept not in stored.digests:
-        # The payload's own SHA-256 was asked for by the signature, not as the object's checksum.
-        raise errors.InvalidRequest(f"No value was sent for the declared checksum {kept}.")
     return stored, checksum_record(kept, stored.digests[kept])
 
 

@@ -26,11 +26,9 @@ class PlainPayload:
     def verify(self, digests: Mapping[str, bytes]) -> None:
         self._expected.verify(digests)
 
-    def declared_checksum(self) -> tuple[str, bytes] | None:
-        expected = self._expected
-        if expected.algorithm is None or expected.value is None:
-            return None
-        return expected.algorithm, expected.value
+    @property
+    def checksum_algorithm(self) -> str | None:
+        return self._expected.algorithm
 
 
 class ChunkedPayload(PlainPayload):

@@ -74,9 +74,10 @@ class GarbageQueue:
         """What is due now, oldest first, and how many rows wait, due or not."""
         reply = meta_pb2.ListGarbageReply(pending=await pending_count(transaction))
         if request.limit:
-            now = keys.garbage(transaction.now_ns, b"")
-            rows = await transaction.scan(self._begin, now, request.limit)
-            self._begin = rows[0][0] if rows else now
+            now_ns = transaction.now_ns
+            end = keys.garbage(now_ns + 1, b"")
+            rows = await transaction.scan(self._begin, end, request.limit)
+            self._begin = rows[0][0] if rows else keys.garbage(now_ns, b"")
             for row, value in rows:
                 reply.entries.add(row=row, garbage=records_pb2.Garbage.FromString(value))
         return reply

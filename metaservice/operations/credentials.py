@@ -1,5 +1,6 @@
 """Accounts and access keys. Secrets are stored sealed by the key ring and leave only sealed."""
 
+import re
 import secrets
 import string
 
@@ -11,6 +12,7 @@ from proto import admin_pb2, meta_pb2, records_pb2
 
 SECRET_CONTEXT = b"ostraka secret key"
 ACCESS_KEY_ALPHABET = string.ascii_uppercase + "234567"
+ACCOUNT_ID = re.compile(r"[0-9]{12}", re.ASCII)
 SECRET_KEY_BYTES = 30  # 40 characters of base64
 ROWS_MAX = 100_000
 
@@ -40,12 +42,15 @@ class CredentialOperations:
     ) -> admin_pb2.AccountReply:
         """Make an account; empty ids are made up; the same again changes nothing.
 
-        raises   AlreadyExists("account") if the id is taken by a different one
+        raises   AlreadyExists("account") if the id is taken by a different one; Invalid if the id
+                 is not 12 digits
         """
         account = records_pb2.Account()
         account.CopyFrom(request.account)
         if not account.account_id:
             account.account_id = str(secrets.randbelow(9 * 10**11) + 10**11)
+        if not ACCOUNT_ID.fullmatch(account.account_id):
+            raise faults.Invalid("account_id", account.account_id, "not 12 digits")
         if not account.canonical_id:
             account.canonical_id = secrets.token_hex(32)
         stored = await transaction.get(keys.account(account.account_id))

@@ -1,6 +1,7 @@
 """The frame of a service process: event loop, signals, graceful stop, exit code."""
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -15,6 +16,7 @@ from common import faults
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 30.0
+GC_ALLOCATIONS = 20_000
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 2
 
 
@@ -61,6 +63,10 @@ async def _serve(make_app: Callable[[Stopper], App]) -> int:
         log.error("cannot start: %s", error)
         sys.stderr.flush()
         return EXIT_CONFIG if isinstance(error, faults.Invalid) else EXIT_FAILED
+    # What start-up made stays: collections need not look at it, nor run after every few requests.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
     await stopper.wait()
     log.info("stopping")
     try:

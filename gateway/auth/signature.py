@@ -9,6 +9,7 @@ services' signers S3 wants every x-amz- header signed. source  AWS Signature Ver
 import calendar
 import hashlib
 import hmac
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ STREAMING_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 STREAMING_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 STREAMING = frozenset({STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER})
 SIGNING_KEYS_MAX = 1024
+_SHA256_HEX = re.compile("[0-9a-f]{64}")
 NOT_V4 = (
     "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
 )
@@ -393,7 +395,7 @@ def _check_payload_hash(value: str) -> None:
         return
     if value.startswith("STREAMING-"):
         raise errors.NotImplemented(f"The payload form {value}.")
-    if len(value) != 64 or not all(character in "0123456789abcdef" for character in value):
+    if not _SHA256_HEX.fullmatch(value):
         raise errors.InvalidArgument(
             "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, "
             "or a valid sha256 value.",

@@ -207,14 +207,14 @@ class Operation:
     # --- encoding -----------------------------------------------------------------------------
 
     def _compile_response(self, response: type[Shape] | None) -> None:
-        self._out_headers = [
-            (field.name, field.wire, text.writer(field.type, field.time or "http"))
+        self._out_headers = {
+            field.name: (field.wire, text.writer(field.type, field.time or "http"))
             for field in fields_at(response, Place.HEADER)
-        ]
+        }
         prefixes = fields_at(response, Place.HEADER_PREFIX)
         self._out_metadata = (prefixes[0].name, prefixes[0].wire) if prefixes else None
         self._out_status = next((f.name for f in fields_at(response, Place.STATUS)), "")
-        self._has_range = any(wire == "content-range" for _, wire, _ in self._out_headers)
+        self._has_range = any(wire == "content-range" for wire, _ in self._out_headers.values())
         self._write_body: Callable[[Any], Any] | None = None
         self._out_body = ""
         for field in fields_at(response, Place.BODY):
@@ -238,11 +238,11 @@ class Operation:
             return self._status, {}, b""
         assert self.response is type(result), f"{self.name} does not answer {type(result).__name__}"
         get = result.__dict__.get
-        headers = {
-            wire: write(value)
-            for name, wire, write in self._out_headers
-            if (value := get(name)) is not None
-        }
+        known, headers = self._out_headers, {}
+        for name, value in result.__dict__.items():
+            if value is not None and name in known:
+                wire, write = known[name]
+                headers[wire] = write(value)
         if self._out_metadata is not None:
             name, prefix = self._out_metadata
             for key, value in (get(name) or {}).items():

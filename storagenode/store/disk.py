@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from storagenode.store.record import Record
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+PIECES_MAX = 512  # of one write call; the kernel takes 1,024
 TOMBSTONE_KEEP_NS = 7 * 86_400 * 10**9
 
 
@@ -275,9 +276,10 @@ class Disk:
 
     def _write_blocking(self, group: list[_Write]) -> None:
         to_sync = {}
+        for extent, offset, pieces in _joined(group):
+            extent.file.write(pieces, offset)
+            self.counters.bytes_written += sum(len(piece) for piece in pieces)
         for write in group:
-            write.extent.file.write(write.pieces, write.offset)
-            self.counters.bytes_written += sum(len(piece) for piece in write.pieces)
             if write.needs_sync:
                 to_sync[write.extent.number] = write.extent
         for extent in to_sync.values():
@@ -377,6 +379,22 @@ class Disk:
         self.index.close()
         self.extents.close()
         self._save_identity(is_clean=True)
+
+
+def _joined(group: list[_Write]) -> Iterator[tuple[Extent, int, list[memoryview]]]:
+    """Writes that continue one another in an extent, as one: small fragments come in bunches."""
+    extent: Extent | None = None
+    begin = end = 0
+    pieces: list[memoryview] = []
+    for write in group:
+        if write.extent is not extent or write.offset != end or len(pieces) >= PIECES_MAX:
+            if extent is not None:
+                yield extent, begin, pieces
+            extent, begin, end, pieces = write.extent, write.offset, write.offset, []
+        pieces.extend(write.pieces)
+        end += sum(len(piece) for piece in write.pieces)
+    if extent is not None:
+        yield extent, begin, pieces
 
 
 def _read_blocking(extent: Extent, places: Sequence[tuple[int, int]], into: memoryview) -> None:

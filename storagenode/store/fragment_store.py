@@ -85,12 +85,15 @@ class FragmentStore:
         if request.cell_index == 0:
             if key in self._open or key in self._opening:
                 raise faults.AlreadyExists("fragment", request.blob_id.hex())
-            opening = asyncio.get_running_loop().create_task(self._begin(request))
-            self._opening[key] = opening
-            try:
-                self._open[key] = await opening
-            finally:
-                del self._opening[key]
+            if request.last:  # no other cell will ask for it meanwhile
+                self._open[key] = await self._begin(request)
+            else:
+                opening = asyncio.get_running_loop().create_task(self._begin(request))
+                self._opening[key] = opening
+                try:
+                    self._open[key] = await opening
+                finally:
+                    del self._opening[key]
         elif key in self._opening:
             await asyncio.wait([self._opening[key]])
         opened = self._open.get(key)

@@ -1649,19 +1649,27 @@ class FinishGarbage(_message.Message):
 
     ROWS_FIELD_NUMBER: _builtins.int
     BLOB_IDS_FIELD_NUMBER: _builtins.int
+    POSTPONED_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """fragments are gone on every disk"""
+
     @_builtins.property
     def blob_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def postponed(self) -> _containers.RepeatedCompositeFieldContainer[Global___GarbageEntry]:
+        """rows to try again later, with the blobs and disks that are left"""
+
     def __init__(
         self,
         *,
         rows: _abc.Iterable[_builtins.bytes] | None = ...,
         blob_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        postponed: _abc.Iterable[Global___GarbageEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_ids", b"blob_ids", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_ids", b"blob_ids", "postponed", b"postponed", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

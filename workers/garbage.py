@@ -23,6 +23,7 @@ LEASE = "garbage"
 LEASE_S = 60
 ROWS_PER_ROUND = 200
 SESSIONS_PER_ROUND = 20
+ROWS_PER_FINISH = 20
 FRAGMENTS_PER_PAGE = 500
 
 DELETED = Counter("ostraka_fragments_collected", "Fragments deleted by the collector", ["reason"])
@@ -59,33 +60,42 @@ class GarbageCollector:
         listed: meta_pb2.ListGarbageReply = await self._meta.call(
             Method.LIST_GARBAGE, meta_pb2.ListGarbage(limit=ROWS_PER_ROUND)
         )
-        finished: list[bytes] = []
-        blob_ids: list[bytes] = []
+        of_blobs: list[meta_pb2.GarbageEntry] = []
         for entry in listed.entries:
             if entry.garbage.upload_id:
                 await self._meta.call(Method.EXPAND_GARBAGE, meta_pb2.ExpandGarbage(row=entry.row))
-            elif await self._delete_blobs(entry.garbage.blobs):
-                finished.append(entry.row)
-                blob_ids.extend(blob.blob_id for blob in entry.garbage.blobs)
-        if finished:
-            await self._meta.call(
-                Method.FINISH_GARBAGE, meta_pb2.FinishGarbage(rows=finished, blob_ids=blob_ids)
-            )
-        return len(finished)
+            else:
+                of_blobs.append(entry)
+        away = await self._delete_blobs(
+            [blob for entry in of_blobs for blob in entry.garbage.blobs]
+        )
+        finished = 0
+        for begin in range(0, len(of_blobs), ROWS_PER_FINISH):
+            request = _finish_request(of_blobs[begin : begin + ROWS_PER_FINISH], away)
+            await self._meta.call(Method.FINISH_GARBAGE, request)
+            finished += len(request.rows)
+        return finished
 
-    async def _delete_blobs(self, blobs: Iterable[records_pb2.BlobRef]) -> bool:
-        """Delete all fragments of blobs; False if a disk could not be reached."""
+    async def _delete_blobs(self, blobs: Iterable[records_pb2.BlobRef]) -> set[int]:
+        """Delete all fragments of blobs; returns the disks where some are left."""
+        removed = {
+            disk.disk_id for disk in self._nodes.disks() if disk.state == records_pb2.Disk.REMOVED
+        }
         by_disk: dict[int, list[storage_pb2.FragmentId]] = {}
         for blob in blobs:
             for index, disk_id in enumerate(blob.disk_ids):
-                if disk_id:
+                if disk_id and disk_id not in removed:
                     by_disk.setdefault(disk_id, []).append(
                         storage_pb2.FragmentId(blob_id=blob.blob_id, index=index, disk_id=disk_id)
                     )
-        is_complete = True
+        away: set[int] = set()
         for disk_id, fragments in by_disk.items():
-            is_complete = await self._delete(disk_id, fragments, "deleted") and is_complete
-        return is_complete
+            for begin in range(0, len(fragments), FRAGMENTS_PER_PAGE):
+                some = fragments[begin : begin + FRAGMENTS_PER_PAGE]
+                if not await self._delete(disk_id, some, "deleted"):
+                    away.add(disk_id)
+                    break
+        return away
 
     async def _delete(
         self, disk_id: int, fragments: list[storage_pb2.FragmentId], reason: str
@@ -158,3 +168,21 @@ class GarbageCollector:
             if not is_named
         ]
         return not orphans or await self._delete(disk_id, orphans, "orphaned")
+
+
+def _finish_request(entries: list[meta_pb2.GarbageEntry], away: set[int]) -> meta_pb2.FinishGarbage:
+    """Rows to forget, and rows to keep for later with what is left on disks that are away."""
+    request = meta_pb2.FinishGarbage()
+    for entry in entries:
+        left = [blob for blob in entry.garbage.blobs if away.intersection(blob.disk_ids)]
+        if left:
+            postponed = request.postponed.add(row=entry.row)
+            for blob in left:
+                rest = postponed.garbage.blobs.add()
+                rest.CopyFrom(blob)
+                rest.disk_ids[:] = [disk_id if disk_id in away else 0 for disk_id in blob.disk_ids]
+        else:
+            request.rows.append(entry.row)
+        gone = {blob.blob_id for blob in entry.garbage.blobs} - {blob.blob_id for blob in left}
+        request.blob_ids.extend(sorted(gone))
+    return request

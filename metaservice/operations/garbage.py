@@ -16,6 +16,7 @@ from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2
 
 GRACE_NS = int(limits.GARBAGE_GRACE_S * 1e9)
+POSTPONE_NS = 300 * 10**9  # until a row with a disk away is tried again
 EXPAND_PARTS_MAX = 50  # parts of an upload that one commit turns into blob garbage
 BLOBS_PER_ROW = 50  # so that finishing one row stays a small commit
 FINISHED_AT_ONCE_MAX = 2000  # rows and blobs of one commit
@@ -127,18 +128,21 @@ async def expand_garbage(
 async def finish_garbage(
     transaction: Transaction, request: meta_pb2.FinishGarbage
 ) -> meta_pb2.FinishGarbageReply:
-    """Forget rows whose fragments are gone from every disk.
+    """Forget rows whose fragments are gone from every disk; put off those with disks away.
 
+    So rows that wait for a disk do not stay in front of all others.
     raises   Invalid for a row that is no garbage row, or too many at once
     """
-    if len(request.rows) + len(request.blob_ids) > FINISHED_AT_ONCE_MAX:
-        raise faults.Invalid("rows", str(len(request.rows)), f"at most {FINISHED_AT_ONCE_MAX}")
+    count = len(request.rows) + len(request.blob_ids) + len(request.postponed)
+    if count > FINISHED_AT_ONCE_MAX:
+        raise faults.Invalid("rows", str(count), f"at most {FINISHED_AT_ONCE_MAX}")
     transaction.allow_large()  # deletes without order: another engine may split them
     for row in request.rows:
-        if not row.startswith(BEGIN):
-            raise faults.Invalid("row", row.hex(), "no garbage row")
-        if await transaction.get(row) is not None:
-            _drop(transaction, row)
+        await _take(transaction, row)
+    due_ns = transaction.now_ns + POSTPONE_NS
+    for entry in request.postponed:
+        if await _take(transaction, entry.row):
+            _put_blobs(transaction, list(entry.garbage.blobs), due_ns)
     for blob_id in request.blob_ids:
         transaction.delete(keys.blob_owner(blob_id))
         await repairs.drop_repair(transaction, blob_id)
@@ -169,6 +173,16 @@ def _put(transaction: Transaction, record: records_pb2.Garbage) -> None:
     key = keys.garbage(record.due_ns, transaction.random_bytes(8))
     transaction.put(key, record.SerializeToString())
     transaction.add(PENDING, 1)
+
+
+async def _take(transaction: Transaction, row: bytes) -> bool:
+    """Drop a row named by a caller; False if it was gone already."""
+    if not row.startswith(BEGIN):
+        raise faults.Invalid("row", row.hex(), "no garbage row")
+    if await transaction.get(row) is None:
+        return False
+    _drop(transaction, row)
+    return True
 
 
 def _drop(transaction: Transaction, row: bytes) -> None:

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 LEASE = "garbage"
 LEASE_S = 60
-ROWS_PER_ROUND = 200
+ROWS_PER_PAGE = 200
+PAGES_PER_ROUND = 100
 SESSIONS_PER_ROUND = 20
 ROWS_PER_FINISH = 20
 FRAGMENTS_PER_PAGE = 500
@@ -49,21 +50,29 @@ class GarbageCollector:
 
     async def run_once(self) -> int:
         """Do one round; returns how many rows and sessions were finished."""
+        finished = 0
+        for _ in range(PAGES_PER_ROUND):
+            if not await self._hold_lease():
+                return finished
+            await self._nodes.refresh()
+            listed: meta_pb2.ListGarbageReply = await self._meta.call(
+                Method.LIST_GARBAGE, meta_pb2.ListGarbage(limit=ROWS_PER_PAGE)
+            )
+            if not listed.entries:
+                break
+            finished += await self._collect_rows(listed.entries)
+        return finished + await self._collect_orphans()
+
+    async def _hold_lease(self) -> bool:
         request = meta_pb2.AcquireLease(name=LEASE, holder=self._holder, seconds=LEASE_S)
         lease: meta_pb2.LeaseReply = await self._meta.call(Method.ACQUIRE_LEASE, request)
-        if not lease.is_held:
-            return 0
-        await self._nodes.refresh()
-        return await self._collect_rows() + await self._collect_orphans()
+        return lease.is_held
 
-    async def _collect_rows(self) -> int:
-        listed: meta_pb2.ListGarbageReply = await self._meta.call(
-            Method.LIST_GARBAGE, meta_pb2.ListGarbage(limit=ROWS_PER_ROUND)
-        )
+    async def _collect_rows(self, entries: Iterable[meta_pb2.GarbageEntry]) -> int:
         of_blobs: list[meta_pb2.GarbageEntry] = []
-        for entry in listed.entries:
+        for entry in entries:
             if entry.garbage.upload_id:
-                await self._meta.call(Method.EXPAND_GARBAGE, meta_pb2.ExpandGarbage(row=entry.row))
+                await self._expand(entry.row)
             else:
                 of_blobs.append(entry)
         away = await self._delete_blobs(
@@ -75,6 +84,15 @@ class GarbageCollector:
             await self._meta.call(Method.FINISH_GARBAGE, request)
             finished += len(request.rows)
         return finished
+
+    async def _expand(self, row: bytes) -> None:
+        """Turn an upload into rows of blobs, which the next page brings."""
+        is_done = False
+        while not is_done:
+            reply: meta_pb2.ExpandGarbageReply = await self._meta.call(
+                Method.EXPAND_GARBAGE, meta_pb2.ExpandGarbage(row=row)
+            )
+            is_done = reply.done
 
     async def _delete_blobs(self, blobs: Iterable[records_pb2.BlobRef]) -> set[int]:
         """Delete all fragments of blobs; returns the disks where some are left."""

@@ -9,6 +9,8 @@ import pytest
 
 from common import faults, limits
 from common.clock import ManualClock
+from metaservice import keys
+from metaservice.kv.interface import Mutation
 from metaservice.kv.memory import MemoryStore
 from metaservice.operations.garbage import BLOBS_PER_ROW, POSTPONE_NS, add_garbage
 from metaservice.table import Method
@@ -161,18 +163,39 @@ async def test_disk_away_does_not_hold_up_the_others(cluster: Cluster) -> None:
     fresh = cluster.bench.blob(1000, disk_ids=[1, 2, 3, 4, 5])
     await cluster.add([fresh])
     cluster.bench.clock.advance(GRACE_S)
-    for _ in range(2):
-        await cluster.collector.run_once()
+    await cluster.collector.run_once()
     assert fresh.blob_id not in cluster.nodes.blob_ids()
     assert [len(node.fragments) for node in cluster.nodes.nodes.values()] == [0] * 5 + [300]
     assert await cluster.pending() == 300
     away.is_away = False
     cluster.bench.clock.advance(POSTPONE_NS / 1e9 + 1)
     asked = cluster.nodes.nodes[1].deletes
-    for _ in range(2):
-        await cluster.collector.run_once()
+    await cluster.collector.run_once()
     assert (cluster.nodes.blob_ids(), await cluster.pending()) == (set(), 0)
     assert cluster.nodes.nodes[1].deletes == asked, "only the disks that are left are asked"
+
+
+async def test_aborted_upload_goes_in_one_round(cluster: Cluster) -> None:
+    upload_id = b"u" * 16
+    blobs = [cluster.bench.blob(number) for number in range(1, 301)]
+    cluster.nodes.store(blobs)
+    puts: dict[bytes, bytes | None] = {
+        keys.part(upload_id, number): records_pb2.Part(
+            number=number, blobs=[blob]
+        ).SerializeToString()
+        for number, blob in enumerate(blobs, 1)
+    }
+    await cluster.bench.store.commit(Mutation(puts=puts))
+
+    async def body(transaction: Transaction) -> meta_pb2.FinishGarbageReply:
+        add_garbage(transaction, upload_id=upload_id)
+        return meta_pb2.FinishGarbageReply()
+
+    await cluster.bench.server.transactor.write(body, meta_pb2.FinishGarbageReply)
+    cluster.bench.clock.advance(GRACE_S)
+    await cluster.collector.run_once()
+    assert (cluster.nodes.blob_ids(), await cluster.pending()) == (set(), 0)
+    assert not cluster.bench.store.scan(b"p", b"q", 9)
 
 
 async def test_removed_disk_is_not_waited_for(cluster: Cluster) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from prometheus_client import Counter
+
 from common import faults
 from common.clock import Clock
 from common.frames import Answer, Call, Handler
@@ -30,6 +32,11 @@ from proto import meta_pb2, records_pb2
 
 Operation = Callable[..., Awaitable[Any]]
 
+CALLS = Counter("ostraka_meta_calls", "Calls of the hot plane", ["method"])
+REFUSALS = Counter(
+    "ostraka_meta_refusals", "Calls of the hot plane that ended as a fault", ["method", "fault"]
+)
+
 
 class MetaServer:
     """The table of handlers over one store."""
@@ -42,7 +49,10 @@ class MetaServer:
 
     def handlers(self) -> dict[int, Handler]:
         """Handlers by method id."""
-        return {int(method): self._handler(entry) for method, entry in self._table().items()}
+        return {
+            int(method): self._handler(method.name.lower(), entry)
+            for method, entry in self._table().items()
+        }
 
     def _table(self) -> dict[Method, Entry]:
         reads: dict[Method, Operation] = {
@@ -99,20 +109,25 @@ class MetaServer:
         )
         return table
 
-    def _handler(self, entry: Entry) -> Handler:
+    def _handler(self, name: str, entry: Entry) -> Handler:
         if entry.kind is Kind.READ:
-            return self._reader(entry)
+            return self._reader(name, entry)
         if entry.kind is Kind.MANY:
             return self._delete_versions
-        return self._writer(entry)
+        return self._writer(name, entry)
 
-    def _reader(self, entry: Entry) -> Handler:
+    def _reader(self, name: str, entry: Entry) -> Handler:
         parse, operation = entry.request.FromString, entry.operation
-        transactor = self.transactor
+        transactor, calls = self.transactor, CALLS.labels(name)
 
         async def read(call: Call) -> Answer:
+            calls.inc()
             request = parse(call.header)
-            result = await transactor.read(lambda transaction: operation(transaction, request))
+            try:
+                result = await transactor.read(lambda transaction: operation(transaction, request))
+            except faults.Fault as fault:
+                REFUSALS.labels(name, type(fault).__name__).inc()
+                raise
             if entry.returns_data:
                 reply, data = result
                 return Answer(reply.SerializeToString(), (data,) if data else ())
@@ -120,11 +135,13 @@ class MetaServer:
 
         return read
 
-    def _writer(self, entry: Entry) -> Handler:
+    def _writer(self, name: str, entry: Entry) -> Handler:
         parse, operation, reply_type = entry.request.FromString, entry.operation, entry.reply
+        calls = CALLS.labels(name)
         has_writer = "writer" in entry.request.DESCRIPTOR.fields_by_name
 
         async def write(call: Call) -> Answer:
+            calls.inc()
             request: Any = parse(call.header)
             if entry.takes_data:
                 data = bytes(call.payload)
@@ -138,7 +155,11 @@ class MetaServer:
                     return operation(transaction, request)
 
             writer = request.writer if has_writer else None
-            reply = await self.transactor.write(body, reply_type, writer)
+            try:
+                reply = await self.transactor.write(body, reply_type, writer)
+            except faults.Fault as fault:
+                REFUSALS.labels(name, type(fault).__name__).inc()
+                raise
             return Answer(reply.SerializeToString())
 
         return write
@@ -146,6 +167,7 @@ class MetaServer:
     async def _delete_versions(self, call: Call) -> Answer:
         """Many deletes, each a transaction of its own; the group commit makes them one sync."""
         request = meta_pb2.DeleteVersions.FromString(call.header)
+        CALLS.labels("delete_versions").inc()
         results = await asyncio.gather(*[self._delete_one(delete) for delete in request.deletes])
         return Answer(meta_pb2.DeleteVersionsReply(results=results).SerializeToString())
 
@@ -157,6 +179,7 @@ class MetaServer:
                 delete.writer,
             )
         except faults.Fault as fault:
+            REFUSALS.labels("delete_versions", type(fault).__name__).inc()
             fields = [
                 records_pb2.Pair(name=name, value=value) for name, value in fault.fields.items()
             ]

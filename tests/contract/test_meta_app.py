@@ -180,6 +180,7 @@ async def test_ready_until_the_engine_fails(config: MetaServiceConfig) -> None:
     status, metrics = await get(config, "/metrics")
     assert status == 200
     assert "ostraka_meta_group_commits" in metrics
+    assert "ostraka_meta_calls" in metrics
 
     def fail() -> None:
         raise faults.Unavailable("injected: the disk does not sync")

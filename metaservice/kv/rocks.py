@@ -98,14 +98,12 @@ class RocksStore:
         if not changed:
             return self._database.scan(begin, end, limit, reverse)
         self.pending_reads += 1
+        # As many more as may be deleted in the overlay: `limit` rows are left before the last read,
+        # so nothing that was not read belongs between them.
         stored = dict(self._database.scan(begin, end, limit + len(changed), reverse))
-        is_cut = len(stored) == limit + len(changed)
-        horizon = (min(stored) if reverse else max(stored)) if is_cut else b""
-        merged = stored | changed
-        keys = sorted((key for key, row in merged.items() if row is not None), reverse=reverse)
-        if is_cut:  # rows beyond what was read of the store are unknown
-            keys = [key for key in keys if (key >= horizon if reverse else key <= horizon)]
-        return [(key, row) for key in keys[:limit] if (row := merged[key]) is not None]
+        merged = [(key, row) for key, row in (stored | changed).items() if row is not None]
+        merged.sort(reverse=reverse)
+        return merged[:limit]
 
     async def settle(self) -> None:
         group = self._collecting or self._writing

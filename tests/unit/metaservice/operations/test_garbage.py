@@ -179,6 +179,15 @@ async def test_upload_is_expanded_into_its_parts_blobs(bench: MetaBench) -> None
     assert await expand_all(bench, entry.row) == 0, "asked again: nothing is left"
 
 
+async def test_row_written_for_this_instant_is_found_after_an_empty_list(bench: MetaBench) -> None:
+    await put_parts(bench, range(1, 3))
+    await add(bench, upload_id=UPLOAD)
+    assert not (await listed(bench)).entries
+    (row,) = [key for key, _ in bench.store.scan(b"g", b"h", 9)]
+    await expand_all(bench, row)
+    assert len((await listed(bench)).entries) == 1
+
+
 async def test_kept_parts_are_not_expanded(bench: MetaBench) -> None:
     await put_parts(bench, range(1, 201))
     await bench.store.commit(Mutation(puts={keys.part_runs(UPLOAD, 0): b"runs"}))

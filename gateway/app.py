@@ -24,6 +24,7 @@ from gateway.handlers.multipart import MultipartHandlers
 from gateway.handlers.object_read import ObjectReadHandlers
 from gateway.handlers.object_tagging import ObjectTaggingHandlers
 from gateway.handlers.object_write import ObjectWriteHandlers
+from gateway.handlers.post_object import PostObjectHandlers
 from gateway.handlers.registry import Handler, collect
 from gateway.handlers.source import Sources
 from gateway.handlers.unconfigured import UnconfiguredHandlers
@@ -84,13 +85,15 @@ class GatewayApp:
     def _registry(self, buckets: BucketCache, writer: ObjectWriter) -> dict[str, Handler]:
         meta, session = self._meta, self._session
         sources = Sources(meta, self._reader)
+        objects = ObjectWriteHandlers(meta, writer, session, sources)
         return collect(
             [
                 BucketHandlers(meta, buckets, session),
                 UnconfiguredHandlers(),
                 ListingHandlers(meta),
                 ObjectReadHandlers(meta, self._reader),
-                ObjectWriteHandlers(meta, writer, session, sources),
+                objects,
+                PostObjectHandlers(objects),
                 ObjectTaggingHandlers(meta, session),
                 DeleteHandlers(meta, session),
                 MultipartHandlers(meta, writer, session, sources),

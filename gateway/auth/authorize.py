@@ -1,4 +1,4 @@
-"""Who may do what. For now an account does everything with its own buckets, and nobody else anything.
+"""Who may do what: an account everything with its own buckets, nobody else anything.
 
 Policies will be evaluated here and nowhere else.
 """

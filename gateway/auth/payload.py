@@ -1,4 +1,4 @@
-"""What a request body must be: digests that a client declared, in headers, signature or trailers."""
+"""What a body must be: digests that a client declared in headers, signature or trailers."""
 
 import base64
 import binascii

@@ -390,6 +390,13 @@ def _check_scope(scope: Scope, timestamp: str, region: str, error: type[errors.S
         raise error(f"the region '{scope.region}' is wrong; expecting '{region}'", Region=region)
 
 
+def read_scope(text: str, timestamp: str, region: str, error: type[errors.S3Error]) -> Scope:
+    """The scope of a form's credential. raises `error` if it is not ours"""
+    scope = _scope(text, error)
+    _check_scope(scope, timestamp, region, error)
+    return scope
+
+
 def _check_payload_hash(value: str) -> None:
     if value in STREAMING or value == UNSIGNED:
         return

@@ -105,9 +105,8 @@ class DeleteHandlers:
             reply = await self._meta.delete_versions(
                 meta_pb2.DeleteVersions(deletes=[deletes[index] for index in waiting])
             )
-            for index, result in zip(waiting, reply.results, strict=True):
-                if not _is_stale(result):
-                    results[index] = result
+            answered = zip(waiting, reply.results, strict=True)
+            results.update((index, one) for index, one in answered if not _is_stale(one))
             if len(results) < len(deletes):
                 raise faults.Conflict("bucket_epoch")
 

@@ -1,4 +1,4 @@
-"""ListObjects, ListObjectsV2, ListObjectVersions: pages of the metadata service as S3 shows them."""
+"""ListObjects, ListObjectsV2, ListObjectVersions: pages of metadata as S3 shows them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -57,7 +57,7 @@ class ListingHandlers:
             is_truncated=page.truncated,
             marker=text(request.marker or ""),
             next_marker=text(next_marker) if next_marker is not None else None,
-            contents=_objects(page.entries, text, with_owner=True),
+            contents=_objects(page.entries, text, owner_name=context.caller.display_name),
             name=request.bucket,
             prefix=text(request.prefix or ""),
             delimiter=text(request.delimiter) if request.delimiter else None,
@@ -71,13 +71,17 @@ class ListingHandlers:
     ) -> ListObjectsV2Output:
         limit = page_size(request.max_keys, "max-keys")
         start_after = request.start_after or ""
-        if request.continuation_token is not None:
+        if request.continuation_token:
             start_after = tokens.decode_token(request.continuation_token)
         page = await self._page(context, request.prefix, request.delimiter, start_after, limit)
         text = encoder(request.encoding_type)
         return ListObjectsV2Output(
             is_truncated=page.truncated,
-            contents=_objects(page.entries, text, with_owner=bool(request.fetch_owner)),
+            contents=_objects(
+                page.entries,
+                text,
+                owner_name=context.caller.display_name if request.fetch_owner else None,
+            ),
             name=request.bucket,
             prefix=text(request.prefix or ""),
             delimiter=text(request.delimiter) if request.delimiter else None,
@@ -117,7 +121,7 @@ class ListingHandlers:
                 )
             )
         )
-        return _versions_output(request, page, limit)
+        return _versions_output(request, page, limit, context.caller.display_name)
 
     async def _page(
         self,
@@ -157,7 +161,7 @@ def _prefixes(prefixes: Iterable[bytes], text: _Text) -> list[CommonPrefix]:
 
 
 def _objects(
-    entries: Iterable[meta_pb2.ListEntry], text: _Text, *, with_owner: bool
+    entries: Iterable[meta_pb2.ListEntry], text: _Text, *, owner_name: str | None
 ) -> list[Object]:
     objects = []
     for entry in entries:
@@ -172,14 +176,17 @@ def _objects(
         if head.checksum_algorithms:
             shown.checksum_algorithm = list(head.checksum_algorithms)
             shown.checksum_type = _checksum_type(composite=head.checksum_composite)
-        if with_owner:
-            shown.owner = owner_of(head.owner_id)
+        if owner_name is not None:
+            shown.owner = owner_of(head.owner_id, owner_name)
         objects.append(shown)
     return objects
 
 
 def _versions_output(
-    request: ListObjectVersionsRequest, page: meta_pb2.ListVersionsReply, limit: int
+    request: ListObjectVersionsRequest,
+    page: meta_pb2.ListVersionsReply,
+    limit: int,
+    owner_name: str,
 ) -> ListObjectVersionsOutput:
     text = encoder(request.encoding_type)
     output = ListObjectVersionsOutput(
@@ -187,10 +194,14 @@ def _versions_output(
         key_marker=text(request.key_marker or ""),
         version_id_marker=request.version_id_marker or "",
         versions=[
-            _version(entry, text) for entry in page.entries if not entry.version.is_delete_marker
+            _version(entry, text, owner_name)
+            for entry in page.entries
+            if not entry.version.is_delete_marker
         ],
         delete_markers=[
-            _delete_marker(entry, text) for entry in page.entries if entry.version.is_delete_marker
+            _delete_marker(entry, text, owner_name)
+            for entry in page.entries
+            if entry.version.is_delete_marker
         ],
         name=request.bucket,
         prefix=text(request.prefix or ""),
@@ -206,7 +217,7 @@ def _versions_output(
     return output
 
 
-def _version(entry: meta_pb2.VersionEntry, text: _Text) -> ObjectVersion:
+def _version(entry: meta_pb2.VersionEntry, text: _Text, owner_name: str) -> ObjectVersion:
     version = entry.version
     return ObjectVersion(
         etag=f'"{version.etag}"',
@@ -220,13 +231,13 @@ def _version(entry: meta_pb2.VersionEntry, text: _Text) -> ObjectVersion:
         version_id=shown_version_id(version.version_id),
         is_latest=entry.is_latest,
         last_modified=time_of(version.last_modified_ns),
-        owner=owner_of(version.owner_id),
+        owner=owner_of(version.owner_id, owner_name),
     )
 
 
-def _delete_marker(entry: meta_pb2.VersionEntry, text: _Text) -> DeleteMarkerEntry:
+def _delete_marker(entry: meta_pb2.VersionEntry, text: _Text, owner_name: str) -> DeleteMarkerEntry:
     return DeleteMarkerEntry(
-        owner=owner_of(entry.version.owner_id),
+        owner=owner_of(entry.version.owner_id, owner_name),
         key=text(entry.key.decode()),
         version_id=shown_version_id(entry.version.version_id),
         is_latest=entry.is_latest,

@@ -175,7 +175,7 @@ class MultipartHandlers:
             key=request.key,
             etag=f'"{version.etag}"',
             server_side_encryption=SSE_S3,
-            version_id=shown_version_id(commit.version_id) if commit.shows_version else None,
+            version_id=shown_version_id(commit.version_id) if commit.version_id else None,
             **checksum_members(version.checksums),
         )
 

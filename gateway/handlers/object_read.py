@@ -110,7 +110,10 @@ class ObjectReadHandlers:
     ) -> GetObjectAclOutput:
         await self._version(context, request, without_data=True)
         owner_id = context.bucket.record.owner_id
-        return GetObjectAclOutput(owner=owner_of(owner_id), grants=[full_control(owner_id)])
+        name = context.caller.display_name
+        return GetObjectAclOutput(
+            owner=owner_of(owner_id, name), grants=[full_control(owner_id, name)]
+        )
 
     async def _parts(
         self, version: records_pb2.Version, request: GetObjectAttributesRequest
@@ -131,8 +134,7 @@ class ObjectReadHandlers:
             is_truncated=after + limit < len(uploaded),
             next_part_number_marker=after + len(page),
         )
-        checksums = version.checksums
-        if page and checksums and checksums[0].composite:
+        if page:
             reply = await self._meta.get_parts(
                 meta_pb2.GetParts(upload_id=version.parts.upload_id, numbers=page)
             )
@@ -193,7 +195,8 @@ def present_version(
         raise errors.NoSuchKey(Key=key, headers=headers)
     if is_source:
         raise errors.InvalidRequest(
-            "The source of a copy request may not specifically refer to a delete marker by version id."
+            "The source of a copy request may not specifically refer to a delete marker by "
+            "version id."
         )
     raise errors.MethodNotAllowed(
         Method="GET", ResourceType="DeleteMarker", headers=headers | {"allow": "DELETE"}

@@ -33,7 +33,7 @@ class ObjectWriter(Protocol):
     """Storing bytes: gateway.objects.writer."""
 
     async def write(
-        self, source: ByteSource, size: int, algorithms: frozenset[str], identity: Identity
+        self, source: ByteSource, size: int | None, algorithms: frozenset[str], identity: Identity
     ) -> Stored: ...
 
     async def discard(self, stored: Stored) -> None: ...
@@ -56,7 +56,7 @@ class ObjectWriteHandlers:
         self, meta: CommitCalls, writer: ObjectWriter, writers: Writers, sources: Sources
     ) -> None:
         self._meta = meta
-        self._writer = writer
+        self.writer = writer
         self._writers = writers
         self._sources = sources
 
@@ -68,14 +68,14 @@ class ObjectWriteHandlers:
         conditions = write_conditions(request.if_match, request.if_none_match)
         identity = Identity(request.bucket, request.key.encode())
         stored, checksum = await store_payload(
-            self._writer, payload, identity, request.checksum_algorithm
+            self.writer, payload, identity, request.checksum_algorithm
         )
         version.checksums.append(checksum)
-        reply = await self._commit(context, request.key, version, stored, conditions)
+        reply = await self.commit(context, request.key, version, stored, conditions)
         return PutObjectOutput(
             etag=f'"{stored.etag}"',
             server_side_encryption=SSE_S3,
-            version_id=shown_version_id(reply.version_id) if reply.shows_version else None,
+            version_id=shown_version_id(reply.version_id) if reply.version_id else None,
             **checksum_members([checksum]),
         )
 
@@ -93,12 +93,10 @@ class ObjectWriteHandlers:
         identity = Identity(request.bucket, request.key.encode())
         size = source.version.size_bytes
         async with source.bytes(0, size) as content:
-            stored = await self._writer.write(
-                content, size, frozenset({"MD5", algorithm}), identity
-            )
+            stored = await self.writer.write(content, size, frozenset({"MD5", algorithm}), identity)
         checksum = checksum_record(algorithm, stored.digests[algorithm])
         version.checksums.append(checksum)
-        reply = await self._commit(context, request.key, version, stored, conditions)
+        reply = await self.commit(context, request.key, version, stored, conditions)
         return CopyObjectOutput(
             copy_object_result=CopyObjectResult(
                 etag=f'"{stored.etag}"',
@@ -110,7 +108,7 @@ class ObjectWriteHandlers:
             server_side_encryption=SSE_S3,
         )
 
-    async def _commit(
+    async def commit(
         self,
         context: Context,
         key: str,
@@ -118,6 +116,7 @@ class ObjectWriteHandlers:
         stored: Stored,
         conditions: meta_pb2.Conditions | None,
     ) -> meta_pb2.CommitReply:
+        """Make what was stored the newest version of a key; gives it up if that fails."""
         stored.fill(version)
         request = meta_pb2.CommitVersion(
             bucket=context.bucket.record.name,
@@ -131,7 +130,7 @@ class ObjectWriteHandlers:
             request.writer.CopyFrom(self._writers.writer(stored.session_id))
             return await self._meta.commit_version(request, stored.inline)
 
-        reply: meta_pb2.CommitReply = await commit_or_discard(context, commit, self._writer, stored)
+        reply: meta_pb2.CommitReply = await commit_or_discard(context, commit, self.writer, stored)
         return reply
 
 
@@ -166,8 +165,8 @@ async def store_payload(
         raise errors.NotImplemented(f"Checksum algorithm {algorithm}.")
     kept = payload.checksum_algorithm or algorithm or DEFAULT_CHECKSUM
     wanted = payload.algorithms | {kept, "MD5"}
-    size = check_size(payload.size)
-    stored = await writer.write(payload, size, wanted, identity)
+    check_size(payload.size)
+    stored = await writer.write(payload, payload.size, wanted, identity)
     try:
         payload.verify(stored.digests)
     except errors.S3Error:
@@ -176,13 +175,10 @@ async def store_payload(
     return stored, checksum_record(kept, stored.digests[kept])
 
 
-def check_size(size: int | None) -> int:
-    """Refuse bodies without a length, and those over the limit of one request, unread."""
-    if size is None:
-        raise errors.MissingContentLength()
-    if size > limits.PUT_BYTES_MAX:
+def check_size(size: int | None) -> None:
+    """Refuse bodies over the limit of one request, unread; those without a length are counted."""
+    if size is not None and size > limits.PUT_BYTES_MAX:
         raise errors.EntityTooLarge(ProposedSize=size, MaxSizeAllowed=limits.PUT_BYTES_MAX)
-    return size
 
 
 def write_conditions(if_match: str | None, if_none_match: str | None) -> meta_pb2.Conditions | None:

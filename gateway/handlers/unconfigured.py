@@ -102,7 +102,8 @@ class UnconfiguredHandlers:
     async def get_bucket_acl(self, context: Context, request: Shape) -> GetBucketAclOutput:
         record = await context.bucket.refresh()
         return GetBucketAclOutput(
-            owner=owner_of(record.owner_id), grants=[full_control(record.owner_id)]
+            owner=owner_of(record.owner_id, context.caller.display_name),
+            grants=[full_control(record.owner_id, context.caller.display_name)],
         )
 
     async def put_bucket_acl(self, context: Context, request: PutBucketAclRequest) -> None:
@@ -177,6 +178,9 @@ class UnconfiguredHandlers:
         return ListBucketMetricsConfigurationsOutput(is_truncated=False)
 
 
-def full_control(canonical_id: str) -> Grant:
+def full_control(canonical_id: str, display_name: str) -> Grant:
     """The one grant of an owner-only ACL."""
-    return Grant(grantee=Grantee(id=canonical_id, type="CanonicalUser"), permission="FULL_CONTROL")
+    return Grant(
+        grantee=Grantee(id=canonical_id, display_name=display_name, type="CanonicalUser"),
+        permission="FULL_CONTROL",
+    )

@@ -24,7 +24,7 @@ from gateway.objects.parts import spans
 from gateway.objects.stored import ByteSource
 from gateway.objects.stripe_reader import StripeReader
 from gateway.objects.stripes import CellSet, open_blocking
-from gateway.objects.writer import Kernels
+from gateway.objects.writer import BytesSource, Kernels
 from proto import meta_pb2, records_pb2
 
 STRIPES_AHEAD = 3
@@ -83,7 +83,7 @@ class ObjectReader:
         """Plaintext [begin, end) as the writer takes it."""
         found = self.read(version, data, begin, end)
         if isinstance(found, bytes):
-            yield _BytesSource(found)
+            yield BytesSource(found)
             return
         try:
             yield _StreamSource(found)
@@ -226,17 +226,6 @@ class ObjectStream:
         held, self._held = self._held, None
         if held is not None:
             held.release()
-
-
-class _BytesSource:
-    def __init__(self, data: bytes) -> None:
-        self._rest = memoryview(data)
-
-    async def read_into(self, view: memoryview) -> int:
-        size = min(len(view), len(self._rest))
-        view[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
 
 
 class _StreamSource:

@@ -22,6 +22,10 @@ from gateway.objects.stored import ByteSource, Identity, Stored
 from proto import records_pb2, storage_pb2
 
 DELETE_TRIES_S = 2.0
+# Bodies without a length (forms, HTTP chunks) are collected before each blob is begun.
+UNSIZED_PIECE_BYTES = 4 * limits.MIB
+UNSIZED_BYTES_MAX = limits.GIB
+UNSIZED_AT_ONCE_MAX = 8
 
 
 class WriterSessions(Protocol):
@@ -60,6 +64,34 @@ class Hashes:
         return {name: running.digest() for name, running in self._running.items()}
 
 
+@dataclass(slots=True)
+class _Upload:
+    """One object or part on its way."""
+
+    stored: Stored
+    key: DataKey
+    hashes: Hashes
+    identity: Identity
+
+    def keep_inline(self, data: bytearray) -> None:
+        """Hold small data sealed, for the commit."""
+        self.hashes.update(data)
+        self.stored.inline, self.stored.is_inline = self.key.seal_inline(data), True
+
+
+class BytesSource:
+    """Bytes in hand, as a source."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._rest = memoryview(data)
+
+    async def read_into(self, view: memoryview) -> int:
+        size = min(len(view), len(self._rest))
+        view[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
 class ObjectWriter:
     """Stores the bytes of objects and parts."""
 
@@ -67,11 +99,14 @@ class ObjectWriter:
         self._nodes = nodes
         self._kernels = kernels
         self._sessions = sessions
+        self._unsized = asyncio.Semaphore(UNSIZED_AT_ONCE_MAX)
 
     async def write(
-        self, source: ByteSource, size: int, algorithms: frozenset[str], identity: Identity
+        self, source: ByteSource, size: int | None, algorithms: frozenset[str], identity: Identity
     ) -> Stored:
-        """Store `size` bytes; durable on its write quorum (blobs) when this returns.
+        """Store `size` bytes, or (None) as many as come, up to UNSIZED_BYTES_MAX.
+
+        Blobs are durable on their write quorum when this returns.
 
         algorithms   digests to compute of the plaintext
         raises       what the source raises; Invalid("size") if it has more or fewer bytes;
@@ -79,14 +114,18 @@ class ObjectWriter:
         """
         key, hashes = DataKey.make(), Hashes(algorithms)
         session_id = self._sessions.begin_upload()
-        stored = Stored(session_id, size, {}, key.wrap(self._kernels.ring))
+        stored = Stored(session_id, size or 0, {}, key.wrap(self._kernels.ring))
+        upload = _Upload(stored, key, hashes, identity)
         try:
-            if size <= limits.INLINE_BYTES_MAX:
-                data = await _read_exactly(source, size)
-                hashes.update(data)
-                stored.inline, stored.is_inline = key.seal_inline(data), True
+            if size is None:
+                async with self._unsized:
+                    await self._write_unsized(source, upload)
+            elif size <= limits.INLINE_BYTES_MAX:
+                upload.keep_inline(await _read_exactly(source, size))
             else:
-                await self._write_blobs(source, stored, key, hashes, identity)
+                for number, begin in enumerate(range(0, size, limits.BLOB_BYTES_MAX)):
+                    plain_bytes = min(limits.BLOB_BYTES_MAX, size - begin)
+                    await self._write_blob(source, upload, number, plain_bytes)
             await _expect_end(source)
         except BaseException:
             await self.discard(stored)
@@ -94,30 +133,44 @@ class ObjectWriter:
         stored.digests = hashes.digests()
         return stored
 
-    async def _write_blobs(
-        self,
-        source: ByteSource,
-        stored: Stored,
-        key: DataKey,
-        hashes: Hashes,
-        identity: Identity,
+    async def _write_unsized(self, source: ByteSource, upload: "_Upload") -> None:
+        """Store bytes whose number shows at the end: collected piece by piece, a blob each."""
+        stored, piece = upload.stored, memoryview(bytearray(UNSIZED_PIECE_BYTES))
+        number = 0
+        while True:
+            count = await _fill_up(source, piece)
+            stored.size_bytes += count
+            if stored.size_bytes > UNSIZED_BYTES_MAX:
+                raise faults.Invalid("size", str(stored.size_bytes), "EntityTooLarge")
+            if number == 0 and count <= limits.INLINE_BYTES_MAX:
+                upload.keep_inline(bytearray(piece[:count]))
+                return
+            if count:
+                await self._write_blob(BytesSource(piece[:count]), upload, number, count)
+                number += 1
+            if count < len(piece):
+                return
+
+    async def _write_blob(
+        self, source: ByteSource, upload: "_Upload", number: int, plain_bytes: int
     ) -> None:
-        for number, begin in enumerate(range(0, stored.size_bytes, limits.BLOB_BYTES_MAX)):
-            plain_bytes = min(limits.BLOB_BYTES_MAX, stored.size_bytes - begin)
-            blob_id = self._sessions.new_blob_id(stored.session_id)
-            placement = self._nodes.place(blob_id)
-            header = _fragment_identity(self._nodes, identity, stored, number)
-            blob = BlobWriter(
-                self._nodes, self._kernels.codes, self._kernels.pool, self._kernels.threads,
-                placement, key.sealer,
-            )  # fmt: skip
-            try:
-                stored.blobs.append(
-                    await blob.write(source, (blob_id, number, plain_bytes), hashes.update, header)
+        stored = upload.stored
+        blob_id = self._sessions.new_blob_id(stored.session_id)
+        placement = self._nodes.place(blob_id)
+        header = _fragment_identity(self._nodes, upload.identity, stored, number)
+        kernels = self._kernels
+        blob = BlobWriter(
+            self._nodes, kernels.codes, kernels.pool, kernels.threads, placement, upload.key.sealer
+        )
+        try:
+            stored.blobs.append(
+                await blob.write(
+                    source, (blob_id, number, plain_bytes), upload.hashes.update, header
                 )
-            except BaseException:
-                await self._delete(blob.placed())
-                raise
+            )
+        except BaseException:
+            await self._delete(blob.placed())
+            raise
 
     async def discard(self, stored: Stored) -> None:
         """Give up what was stored: nothing will ever name it.
@@ -174,6 +227,17 @@ async def _read_exactly(source: ByteSource, size: int) -> bytearray:
     data = bytearray(size)
     await fill(source, memoryview(data))
     return data
+
+
+async def _fill_up(source: ByteSource, view: memoryview) -> int:
+    """Read until the view is full or the source ends; returns how many bytes came."""
+    done = 0
+    while done < len(view):
+        count = await source.read_into(view[done:])
+        if count == 0:
+            break
+        done += count
+    return done
 
 
 async def _expect_end(source: ByteSource) -> None:

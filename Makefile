@@ -10,4 +10,4 @@ cluster:
 bench:
 	$(PYTHON) -m benchmarks.load
 generate:
-	$(PYTHON) -m tools.generate_stubs && $(PYTHON) -m tools.generate_model
+	$(PYTHON) -m tools.generate_stubs && $(PYTHON) -m tools.generate_model && $(PYTHON) -m tools.generate_docs

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class Fault(Exception):
-    """Base of all faults. Positional fields are the class's FIELDS, in order, all strings on the wire."""
+    """Base of all faults. Positional values are the class's FIELDS, in order; all are strings."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("detail",)
     retryable: ClassVar[bool] = False
@@ -28,13 +28,13 @@ class Fault(Exception):
 
 
 class NotFound(Fault):
-    """A named thing does not exist. kind: bucket, key, version, upload, part, session, account, ..."""
+    """A named thing does not exist. kind: bucket, key, version, upload, part, session ..."""
 
     FIELDS = ("kind", "name", "detail")
 
 
 class AlreadyExists(Fault):
-    """A named thing exists and may not be made again. `owner` tells whose it is, where that matters."""
+    """A named thing exists and may not be made again; `owner` tells whose, if that matters."""
 
     FIELDS = ("kind", "name", "owner")
 

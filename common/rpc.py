@@ -1,4 +1,4 @@
-"""The control plane: gRPC servers and channels; faults cross as statuses and come back as faults."""
+"""The control plane: gRPC servers; faults cross as statuses and come back as faults."""
 
 import json
 from collections.abc import Awaitable, Callable

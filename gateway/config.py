@@ -24,9 +24,7 @@ class GatewayConfig:
     admin_host: str = "127.0.0.1"  # health and metrics
     admin_port: int = 0
     region: str = "us-east-1"  # S3 region that signatures must name
-    domains: tuple[
-        str, ...
-    ] = ()  # for virtual-hosted buckets: s3.example.com serves bucket.s3.example.com
+    domains: tuple[str, ...] = ()  # of virtual-hosted buckets: bucket.<domain>
     buffer_bytes: int = 160 * MIB  # memory for object data in flight; more uploads wait
     threads: int = 2  # for hashing, and again for encryption and coding
     secret_file: Path | None = None  # cluster secret proven to the other services

@@ -71,7 +71,7 @@ async def list_keys(transaction: Transaction, request: meta_pb2.ListKeys) -> met
     page = _Page(limit)
     reply.truncated = await _fill(transaction, span, begin, page)
     for key, (_, value) in page.rows:
-        reply.entries.append(meta_pb2.ListEntry(key=key, head=Head.FromString(value)))
+        reply.entries.add(key=key).head.MergeFromString(value)  # in place: half the time of a copy
     reply.common_prefixes.extend(page.prefixes)
     if reply.truncated:
         last_key = page.rows[-1][0] if page.rows else b""
@@ -133,12 +133,10 @@ async def list_versions(
             reply.common_prefixes.append(item)
             continue
         key, _, value = item
-        version = Version.FromString(value)
+        entry = reply.entries.add(key=key, is_latest=key != previous_key)
+        entry.version.MergeFromString(value)
         for name in ("blobs", "parts", "encryption"):
-            version.ClearField(name)
-        reply.entries.append(
-            meta_pb2.VersionEntry(key=key, version=version, is_latest=key != previous_key)
-        )
+            entry.version.ClearField(name)
         previous_key = key
     reply.truncated = walk.has_more
     if reply.truncated:
@@ -183,7 +181,7 @@ Item = bytes | tuple[bytes, bytes, bytes]
 
 
 class _KeyRowWalk:
-    """Rows of kinds whose key is followed by 16 bytes (v, u), in order, rolled up by a delimiter."""
+    """Rows of a kind whose key is followed by 16 bytes (v, u), in order, rolled up."""
 
     def __init__(self, kind: bytes, bucket_id: int, prefix: bytes, delimiter: bytes) -> None:
         self.base = keys.bucket_rows(kind, bucket_id)

@@ -223,7 +223,7 @@ async def _drop_null(
 async def _remove(
     transaction: Transaction, bucket: records_pb2.Bucket, key: bytes, row: bytes
 ) -> Version | None:
-    """Delete a version's rows and give its blobs to the collector; head and pointer are not seen to."""
+    """Delete a version's rows, give its blobs to the collector; head and pointer stay."""
     bucket_id = bucket.bucket_id
     row_key = keys.version(bucket_id, key, row)
     stored = await transaction.get(row_key)

@@ -70,7 +70,9 @@ class Cluster:
             "HOME": str(self.folder),
         }
 
-    def command(self, *arguments: str, timeout_s: float = START_S) -> "subprocess.CompletedProcess[str]":
+    def command(
+        self, *arguments: str, timeout_s: float = START_S
+    ) -> "subprocess.CompletedProcess[str]":
         """Run `ostraka` and return what it said."""
         return subprocess.run(
             [sys.executable, "-m", "cli.main", *arguments],

@@ -16,6 +16,6 @@ def check(conditions: meta_pb2.Conditions, head: Head | None, key: bytes) -> Non
             raise faults.PreconditionFailed("If-None-Match")
     if conditions.if_match:
         if head is None:
-            raise faults.NotFound("key", key.decode())
+            raise faults.NotFound("key", key.decode(errors="replace"))
         if "*" not in conditions.if_match and head.etag not in conditions.if_match:
             raise faults.PreconditionFailed("If-Match")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from common import limits
 from metaservice import keys
 from metaservice.kv.interface import Row
-from metaservice.operations.lookup import Head, Version, find_bucket
+from metaservice.operations.lookup import Head, find_bucket
 from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2
 

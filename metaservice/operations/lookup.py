@@ -79,7 +79,7 @@ async def find_row(
         newest = await newest_row(transaction, bucket.bucket_id, key)
         if newest is not None:
             return newest
-    raise faults.NotFound("key", key.decode())
+    raise faults.NotFound("key", key.decode(errors="replace"))
 
 
 async def find_version(

@@ -20,7 +20,7 @@ async def set_tags(transaction: Transaction, request: meta_pb2.SetTags) -> meta_
     if version.is_delete_marker:
         if request.version.version_id or request.version.is_null:
             raise faults.Invalid("version", row.hex(), "MethodNotAllowed")
-        raise faults.NotFound("key", request.key.decode())
+        raise faults.NotFound("key", request.key.decode(errors="replace"))
     del version.tags[:]
     version.tags.extend(request.tags)
     transaction.put(keys.version(bucket.bucket_id, request.key, row), version.SerializeToString())

@@ -47,7 +47,8 @@ def add_garbage(
     """
     due_ns = transaction.now_ns + GRACE_NS
     if upload_id:
-        _put(transaction, records_pb2.Garbage(upload_id=upload_id, due_ns=due_ns, keep=keep))
+        kept = _numbers_only(keep)
+        _put(transaction, records_pb2.Garbage(upload_id=upload_id, due_ns=due_ns, keep=kept))
     _put_blobs(transaction, list(blobs), due_ns)
 
 
@@ -159,6 +160,18 @@ async def check_blobs(
             for blob_id in request.blob_ids
         ]
     )
+
+
+def _numbers_only(runs: Iterable[records_pb2.PartRun]) -> list[records_pb2.PartRun]:
+    """The same part numbers in the fewest runs: whatever the parts' sizes, the row stays small."""
+    merged: list[records_pb2.PartRun] = []
+    for run in runs:
+        last = merged[-1] if merged else None
+        if last is not None and last.first_number + last.count == run.first_number:
+            last.count += run.count
+        else:
+            merged.append(records_pb2.PartRun(first_number=run.first_number, count=run.count))
+    return merged
 
 
 def _put_blobs(transaction: Transaction, blobs: list[records_pb2.BlobRef], due_ns: int) -> None:

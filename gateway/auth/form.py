@@ -22,6 +22,7 @@ from gateway.s3 import errors
 BOUNDARY_BYTES_MAX = 70  # RFC 2046, 5.1.1
 FILE = "file"
 EXEMPT = frozenset({"x-amz-signature", "awsaccesskeyid", "signature", "file", "policy", "bucket"})
+EXEMPT_PREFIXES = ("x-ignore-", "x-amz-checksum-")
 _PARAMETER = re.compile(r';\s*([a-zA-Z*]+)="((?:[^"\\]|\\.)*)"')
 _BOUNDARY = re.compile(r'boundary=(?:"([^"]+)"|([^;\s]+))')
 
@@ -180,7 +181,7 @@ def check_policy(fields: Mapping[str, str], bucket: str, clock: Clock) -> FilePo
         for operator, name, wanted in rules:
             covered.add(_check_rule(operator, name.lower(), wanted, values))
     for name in fields:
-        if name not in covered and name not in EXEMPT and not name.startswith("x-ignore-"):
+        if name not in covered and name not in EXEMPT and not name.startswith(EXEMPT_PREFIXES):
             raise errors.AccessDenied(f"Invalid according to Policy: Extra input fields: {name}")
     return size
 

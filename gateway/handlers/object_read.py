@@ -13,7 +13,7 @@ from gateway.handlers.context import (
     version_name,
 )
 from gateway.handlers.unconfigured import full_control
-from gateway.objects.parts import part_span
+from gateway.objects.parts import part_span, uploaded_number
 from gateway.s3 import errors
 from gateway.s3.conditions import ReadConditions
 from gateway.s3.model.access import GetObjectAclOutput, GetObjectAclRequest
@@ -80,6 +80,7 @@ class ObjectReadHandlers:
     async def head_object(self, context: Context, request: HeadObjectRequest) -> HeadObjectOutput:
         version, _ = await self._version(context, request, without_data=True)
         members = _description(context, version, request, _span(version, request))
+        members |= await self._part_checksum(version, request)
         if version.tags:
             members["tag_count"] = len(version.tags)
         return HeadObjectOutput(**members)
@@ -114,6 +115,20 @@ class ObjectReadHandlers:
         return GetObjectAclOutput(
             owner=owner_of(owner_id, name), grants=[full_control(owner_id, name)]
         )
+
+    async def _part_checksum(self, version: records_pb2.Version, request: Any) -> dict[str, Any]:
+        """The checksum of the one part that is asked for."""
+        number = request.part_number
+        if number is None or request.checksum_mode != "ENABLED" or not version.checksums:
+            return {}
+        if not version.HasField("parts"):
+            return checksum_members(version.checksums)
+        numbers = [uploaded_number(version.parts, number)]
+        reply = await self._meta.get_parts(
+            meta_pb2.GetParts(upload_id=version.parts.upload_id, numbers=numbers)
+        )
+        kind = checksum_members(version.checksums)["checksum_type"]
+        return part_members(reply.parts[0].checksums) | {"checksum_type": kind}
 
     async def _parts(
         self, version: records_pb2.Version, request: GetObjectAttributesRequest

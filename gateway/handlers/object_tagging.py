@@ -1,5 +1,6 @@
 """Tags of versions."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from common import limits
@@ -52,7 +53,7 @@ class ObjectTaggingHandlers:
         )
         return GetObjectTaggingOutput(
             version_id=shown_version_id(version.version_id) if shows_version else None,
-            tag_set=[Tag(key=tag.name, value=tag.value) for tag in version.tags],
+            tag_set=[Tag(key=tag.name, value=tag.value) for tag in _sorted(version.tags)],
         )
 
     async def put_object_tagging(
@@ -84,6 +85,11 @@ class ObjectTaggingHandlers:
             return await self._meta.set_tags(message)
 
         return await context.bucket.write(commit)
+
+
+def _sorted(tags: Iterable[records_pb2.Pair]) -> list[records_pb2.Pair]:
+    """A tag set has no order of its own; one that is always the same is easier to read."""
+    return sorted(tags, key=lambda tag: tag.name)
 
 
 def _shown(reply: meta_pb2.CommitReply) -> str | None:

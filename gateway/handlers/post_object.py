@@ -38,8 +38,7 @@ REFUSED = (
 class PostedForm(Protocol):
     """The form in front of the file."""
 
-    fields: dict[str, str]
-    filename: str
+    fields: dict[str, str]  # the key with the file's name put in
 
 
 class FormFile(Payload, Protocol):
@@ -57,7 +56,7 @@ class PostObjectHandlers:
     async def post_object(self, context: Context, request: PostObjectRequest) -> PostObjectOutput:
         payload = cast(FormFile, context.payload)
         fields = payload.form.fields
-        key = fields["key"].replace("${filename}", payload.form.filename)
+        key = fields["key"]
         address.check_key(key)
         for name in REFUSED:
             if name in fields:

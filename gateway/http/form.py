@@ -68,6 +68,7 @@ class FormAuthenticator:
         fields = form.fields
         if "key" not in fields:
             raise _missing("key")
+        fields["key"] = fields["key"].replace("${filename}", form.filename)
         credential = await self._prove(fields)
         policy = check_policy(fields, bucket, self._clock)
         expected = read_expectations(fields, UNSIGNED)

@@ -226,6 +226,7 @@ class Pipeline:
         body: Any = None
         if operation.body == "stream":
             if exchange.payload is None:
+                _require_length(exchange.request)
                 exchange.payload = self._payload(exchange)
             body = exchange.payload
         elif operation.body != "none":
@@ -314,6 +315,13 @@ class Pipeline:
         if error.status == errors.InternalError.status:
             log.error("request failed", exc_info=fault)
         return error
+
+
+def _require_length(request: HttpRequest) -> None:
+    """A body without a length and not in chunks has no end. raises MissingContentLength"""
+    headers = request.headers
+    if "content-length" not in headers and "transfer-encoding" not in headers:
+        raise errors.MissingContentLength()
 
 
 @cache

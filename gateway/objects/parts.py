@@ -36,6 +36,19 @@ def part_span(version: records_pb2.Version, number: int) -> tuple[int, int]:
     raise faults.Invalid("part_number", str(number), "InvalidPartNumber")
 
 
+def uploaded_number(parts: records_pb2.PartsRef, number: int) -> int:
+    """The number under which part `number` of an object, in object order, was uploaded.
+
+    raises   Invalid("part_number") if there is no such part
+    """
+    index = number - 1
+    for run in parts.runs:
+        if 0 <= index < run.count:
+            return run.first_number + index
+        index -= run.count
+    raise faults.Invalid("part_number", str(number), "InvalidPartNumber")
+
+
 def spans(parts: records_pb2.PartsRef, begin: int, end: int) -> Iterator[PartSpan]:
     """List the parts that hold object bytes [begin, end), in object order."""
     offset = 0

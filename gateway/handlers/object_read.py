@@ -71,6 +71,7 @@ class ObjectReadHandlers:
         version, data = await self._version(context, request, without_data=False)
         span = _span(version, request)
         members = _description(context, version, request, span)
+        members |= await self._part_checksum(version, request)
         begin, end = (0, version.size_bytes) if span is None else (span.begin, span.end)
         members["body"] = self._reader.read(version, data, begin, end)
         if version.tags:

@@ -139,6 +139,13 @@ class LocalCluster:
             os.write(self._ready_fd, READY)
             os.close(self._ready_fd)
             self._ready_fd = None
+            self._log_to_file()
+
+    def _log_to_file(self) -> None:
+        """Nobody reads a detached supervisor's messages: writing them to the pipe would end it."""
+        with (self._folder.path / "logs" / "supervisor.log").open("ab") as log:
+            os.dup2(log.fileno(), sys.stdout.fileno())
+            os.dup2(log.fileno(), sys.stderr.fileno())
 
     def run(self) -> None:
         """Restart what dies until told to stop, then stop everything in order."""

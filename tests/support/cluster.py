@@ -60,8 +60,9 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """For command-line clients."""
+        inherited = {n: v for n, v in os.environ.items() if not n.startswith("AWS_")}
         return {
-            **os.environ,
+            **inherited,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_DEFAULT_REGION": REGION,

@@ -108,6 +108,11 @@ class BufferPool:
         """Bytes reserved now."""
         return self.budget_bytes - self._free_bytes
 
+    @property
+    def is_contended(self) -> bool:
+        """Whether somebody waits for memory."""
+        return bool(self._waiting)
+
     async def reserve(self, size: int) -> Reservation:
         """Wait, in order of asking, until `size` bytes of the budget are free."""
         size = min(size, self.budget_bytes)

@@ -28,6 +28,7 @@ from proto import records_pb2, storage_pb2
 STRIPES_IN_FLIGHT_MAX = 3
 IN_LOOP_BYTES_MAX = 128 * limits.KIB  # smaller stripes cost less here than the hop to a thread
 CELL_DEADLINE_S = 10.0
+CONTENDED_STRIPE_S = 10.0  # to receive one stripe in, while other requests wait for memory
 
 MakeCipher = Callable[[bytes, int, int], BlobCipher]
 BlobName = tuple[bytes, int, int]  # blob id, number in its object or part, plaintext bytes
@@ -150,11 +151,25 @@ class BlobWriter:
         reservation = await self._pool.reserve(stripe.plain_bytes + coded_bytes)
         try:
             plain = reservation.take(stripe.plain_bytes).view
-            await fill(source, plain)
+            await self._fill_promptly(source, plain)
         except BaseException:
             reservation.release()
             raise
         return reservation, plain, coded_bytes
+
+    async def _fill_promptly(self, source: ByteSource, view: memoryview) -> None:
+        """Fill a stripe; who sends it too slowly may not keep its memory while others wait.
+
+        raises   Invalid("size"), Busy
+        """
+        begun_s, done = self._loop.time(), 0
+        while done < len(view):
+            count = await source.read_into(view[done:])
+            if count == 0:
+                raise faults.Invalid("size", str(done), "IncompleteBody")
+            done += count
+            if self._pool.is_contended and self._loop.time() - begun_s > CONTENDED_STRIPE_S:
+                raise faults.Busy("a slow upload made room for others")
 
     def _hash(
         self,

@@ -185,3 +185,32 @@ async def test_memory_of_an_abandoned_read_is_not_written_any_more() -> None:
         assert calls
         assert all(call.cancelled() for call in calls)
         assert path.pool.bytes_in_flight == 0
+
+
+class TricklingSource:
+    """A client that sends a byte now and then, until the clock has moved far enough."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self._clock = clock
+
+    async def read_into(self, view: memoryview) -> int:
+        self._clock[0] += 1.0
+        await asyncio.sleep(0)
+        view[:1] = b"x"
+        return 1
+
+
+async def test_a_slow_upload_makes_room_when_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with data_path() as path:
+        clock = [0.0]
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: clock[0], raising=False)
+        everything = path.pool.budget_bytes
+        slow = asyncio.ensure_future(
+            path.writer.write(TricklingSource(clock), 4 * MIB, frozenset({"MD5"}), IDENTITY)
+        )
+        await settle()
+        waiting = asyncio.ensure_future(path.pool.reserve(everything))
+        with pytest.raises(faults.Busy):
+            await slow
+        (await waiting).release()
+        assert path.pool.bytes_in_flight == 0

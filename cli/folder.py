@@ -13,9 +13,11 @@ meta/, zone-N/     data
 import fcntl
 import json
 import os
+import random
 import secrets
 import shutil
 import socket
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +29,8 @@ from common.limits import GIB, MIB
 FORMAT = 1
 EXTENT_BYTES = 256 * MIB
 RESERVE_BYTES = 1 * GIB
+PORTS = range(15_000, 30_000)
+PORT_TRIES = 200
 DEFAULT_DIRECTORY = Path("ostraka-data")
 
 
@@ -159,17 +163,17 @@ OWN_NAMES = {"run", "logs", "config", "cluster.json", "keyring.json", "secret", 
              "credentials.toml"}  # fmt: skip
 
 
-def free_port(wanted: int = 0) -> int:
-    """A free port on loopback: the wanted one if it is."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            chosen: int = probe.getsockname()[1]
-            return chosen
+def free_port(wanted: int = 0, taken: Collection[int] = ()) -> int:
+    """A free port on loopback: the wanted one if it is.
+
+    Chosen below the range that the kernel gives to outgoing connections: one of those could take
+    the port between our choice and the listener that it is for.
+    """
+    candidates = [wanted] if wanted else []
+    candidates += random.sample(PORTS, PORT_TRIES)
+    for port in candidates:
+        if port not in taken and is_port_free(port):
+            return port
     raise faults.Unavailable("no free port on loopback")
 
 

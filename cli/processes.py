@@ -97,7 +97,8 @@ class Plan:
         return [self.metaservice, *self.nodes, self.workers, *self.gateways]
 
     def _port(self, name: str) -> int:
-        port = free_port(self._identity.ports.get(name, 0))
+        others = {port for other, port in self._identity.ports.items() if other != name}
+        port = free_port(self._identity.ports.get(name, 0), {*others, self._identity.port})
         self._identity.ports[name] = port
         return port
 

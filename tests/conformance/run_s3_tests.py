@@ -43,15 +43,17 @@ def configuration(port: int, sample: Path) -> configparser.RawConfigParser:
     """The suite's configuration: its sample, with our endpoint and accounts."""
     parser = configparser.RawConfigParser()
     parser.read(sample)
-    parser["DEFAULT"] |= {"host": "localhost", "port": str(port), "is_secure": "False"}
+    parser["DEFAULT"].update({"host": "localhost", "port": str(port), "is_secure": "False"})
     for section, (access_key, secret_key, account_id, canonical_id) in ROLES.items():
-        parser[section] |= {
-            "access_key": access_key,
-            "secret_key": secret_key,
-            "user_id": canonical_id,
-            "display_name": section,
-            "email": f"{section.replace(' ', '-')}@example.com",
-        }
+        parser[section].update(
+            {
+                "access_key": access_key,
+                "secret_key": secret_key,
+                "user_id": canonical_id,
+                "display_name": section,
+                "email": f"{section.replace(' ', '-')}@example.com",
+            }
+        )
         assert account_id, "every account has an id"
     parser["s3 main"]["api_name"] = "us-east-1"
     return parser

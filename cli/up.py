@@ -259,7 +259,8 @@ class LocalCluster:
         )
         out.print(f"  metadata    survives the loss of {picture['metadata_survives']}")
         if key is not None:
-            out.print(_snippets(endpoint, key.access_key, key.secret_key, identity.region))
+            lines = _snippets(endpoint, key.access_key, key.secret_key, identity.region)
+            out.print(lines, soft_wrap=True, highlight=False, markup=False)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stopping += 1

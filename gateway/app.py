@@ -89,7 +89,7 @@ class GatewayApp:
         return collect(
             [
                 BucketHandlers(meta, buckets, session),
-                UnconfiguredHandlers(),
+                UnconfiguredHandlers(meta, buckets, session),
                 ListingHandlers(meta),
                 ObjectReadHandlers(meta, self._reader),
                 objects,

@@ -3,8 +3,12 @@
 Tools read these before they do anything else, so they must answer as S3 does for a fresh bucket.
 """
 
-from gateway.handlers.bucket import refuse_acl
+import json
+
+from gateway.handlers.bucket import BucketCalls, refuse_acl
 from gateway.handlers.context import Context, owner_of
+from gateway.objects.buckets import BucketCache
+from gateway.objects.stored import Writers
 from gateway.s3 import errors
 from gateway.s3.model.access import (
     GetBucketAclOutput,
@@ -33,12 +37,30 @@ from gateway.s3.model.configuration import (
     NotificationConfiguration,
 )
 from gateway.s3.shape import Shape
+from proto import meta_pb2
 
 ENFORCED = "BucketOwnerEnforced"
+PUBLIC_ACCESS_BLOCK = "publicAccessBlock"
+ALL_BLOCKED = json.dumps(
+    dict.fromkeys(
+        (
+            "block_public_acls",
+            "ignore_public_acls",
+            "block_public_policy",
+            "restrict_public_buckets",
+        ),
+        True,
+    )
+)
 
 
 class UnconfiguredHandlers:
     """Bucket sub-resources in their initial state."""
+
+    def __init__(self, meta: BucketCalls, cache: BucketCache, writers: Writers) -> None:
+        self._meta = meta
+        self._cache = cache
+        self._writers = writers
 
     async def get_bucket_policy(self, context: Context, request: Shape) -> None:
         name = (await context.bucket.refresh()).name
@@ -130,28 +152,39 @@ class UnconfiguredHandlers:
     async def get_public_access_block(
         self, context: Context, request: Shape
     ) -> GetPublicAccessBlockOutput:
-        await context.bucket.refresh()
+        record = await context.bucket.refresh()
+        stored = json.loads(record.configurations.get(PUBLIC_ACCESS_BLOCK, ALL_BLOCKED))
+        if stored is None:
+            raise errors.NoSuchPublicAccessBlockConfiguration(BucketName=record.name)
         return GetPublicAccessBlockOutput(
-            public_access_block_configuration=PublicAccessBlockConfiguration(
-                block_public_acls=True,
-                ignore_public_acls=True,
-                block_public_policy=True,
-                restrict_public_buckets=True,
-            )
+            public_access_block_configuration=PublicAccessBlockConfiguration(**stored)
         )
 
     async def put_public_access_block(
         self, context: Context, request: PutPublicAccessBlockRequest
     ) -> None:
-        await context.bucket.refresh()
-        switches = request.public_access_block_configuration
-        if not (
-            switches.block_public_acls
-            and switches.ignore_public_acls
-            and switches.block_public_policy
-            and switches.restrict_public_buckets
-        ):
-            raise errors.NotImplemented("Lifting a public access block.")
+        """Keep the switches. Nothing can be made public yet, so that none has anything to block."""
+        wanted = request.public_access_block_configuration
+        switches = {name: bool(getattr(wanted, name)) for name in json.loads(ALL_BLOCKED)}
+        await self._keep_public_access_block(context, switches)
+
+    async def delete_public_access_block(self, context: Context, request: Shape) -> None:
+        """No configuration at all: what S3 then answers is an error."""
+        await self._keep_public_access_block(context, None)
+
+    async def _keep_public_access_block(
+        self, context: Context, switches: dict[str, bool] | None
+    ) -> None:
+        record = await context.bucket.refresh()
+        reply = await self._meta.update_bucket(
+            meta_pb2.UpdateBucket(
+                writer=self._writers.writer(),
+                name=record.name,
+                configuration=PUBLIC_ACCESS_BLOCK,
+                value=json.dumps(switches).encode(),
+            )
+        )
+        self._cache.put(reply.bucket)
 
     async def list_bucket_analytics_configurations(
         self, context: Context, request: Shape

@@ -33,6 +33,11 @@ class RequestBody:
         self._begun_s = 0.0
         self.received = 0
 
+    @property
+    def is_announced(self) -> bool:
+        """Whether the client still waits for `100 Continue`: it may never send the body."""
+        return self._send_continue is not None
+
     async def read_into(self, view: memoryview) -> int:
         if not self._chunk:
             self._chunk = memoryview(await self.read_chunk())

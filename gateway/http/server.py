@@ -113,6 +113,9 @@ class Server:
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         request = self._read(http)
         reply = await self._handler(request)
+        if isinstance(request.body, RequestBody) and request.body.is_announced:
+            # What comes next on this connection may be a body, or another request: nobody knows.
+            reply.close = True
         headers = CIMultiDict(reply.headers)
         headers["date"] = self._http_date()
         headers["server"] = "Ostraka"
@@ -179,6 +182,8 @@ class Server:
         headers["content-length"] = str(reply.body_bytes)
         response = web.StreamResponse(status=reply.status, headers=headers)
         _trim_content_type(response, headers)
+        if reply.close:
+            response.force_close()
         async with aclosing(stream):
             await response.prepare(http)
             if method == "HEAD":

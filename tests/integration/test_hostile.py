@@ -118,3 +118,30 @@ def test_no_plaintext_and_no_secret_on_disk(cluster: Cluster, s3: Any, bucket: s
                 data = path.read_bytes()
                 assert marker not in data, path
                 assert SECRET_KEY.encode() not in data, path
+
+
+def test_refused_upload_that_waits_for_100_continue_ends_the_connection(cluster: Cluster) -> None:
+    """The client may send the body or another request next: only a new connection is safe."""
+    target = presigned(cluster, "no-such-bucket", "k")
+    head = (
+        f"PUT {target} HTTP/1.1\r\nHost: 127.0.0.1:{cluster.port}\r\n"
+        "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    )
+    answer = raw(cluster, head.encode())
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert b"100 Continue" not in answer
+
+
+def test_public_access_block_is_kept(s3: Any, bucket: str) -> None:
+    wanted = {
+        "BlockPublicAcls": True,
+        "IgnorePublicAcls": False,
+        "BlockPublicPolicy": True,
+        "RestrictPublicBuckets": False,
+    }
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=wanted)
+    found = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+    assert found == wanted
+    s3.delete_public_access_block(Bucket=bucket)
+    with pytest.raises(Exception, match="NoSuchPublicAccessBlockConfiguration"):
+        s3.get_public_access_block(Bucket=bucket)

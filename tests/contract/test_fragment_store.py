@@ -1,0 +1,218 @@
+"""Fragments on real disks: what was acknowledged is there, whole, after reopening in any state.
+
+Method: a store on a temporary folder with small extents; reopened, with its index lost, with bytes
+flipped in its extents, and from a copy taken while it runs (what a killed process leaves).
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from common import faults
+from common.buffers import BufferPool
+from common.checksum import crc32c_blocks
+from common.clock import ManualClock
+from common.limits import MIB
+from proto import storage_pb2
+from storagenode.store.compact import Compactor
+from storagenode.store.disk import Disk, DiskSettings
+from storagenode.store.files import SystemFiles
+from storagenode.store.fragment_store import FragmentStore
+
+BLOCK = 65_552
+CELL = 4 * BLOCK
+EXTENT_BYTES = 4 * MIB
+SIZES = [1, 16_388, 65_535, 65_536, CELL, CELL + 1, 3 * CELL - 7]
+
+
+class Node:
+    """A store with one disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pool = BufferPool(64 * MIB)
+        self.clock = ManualClock()
+        settings = DiskSettings(folder, EXTENT_BYTES, 1.0, 0)
+        self.disk = Disk(settings, SystemFiles(), self.clock, self.pool)
+        self.disk.adopt("cluster", 1)
+        self.store = FragmentStore([self.disk], self.clock, self.pool)
+
+    async def put(self, blob: int, data: bytes, last: bool = True) -> None:
+        cells = [data[at : at + CELL] for at in range(0, len(data), CELL)]
+        for number, cell in enumerate(cells if last else cells[:-1]):
+            await self.store.put_cell(
+                storage_pb2.PutCell(
+                    blob_id=blob_id(blob), index=2, disk_id=1, cell_index=number,
+                    last=number == len(cells) - 1, fragment_bytes=len(data),
+                    cell_bytes=min(CELL, len(data)), block_bytes=BLOCK,
+                    block_checksums=crc32c_blocks(memoryview(cell), BLOCK), identity=b"whose",
+                ),
+                cell,
+                None,
+            )  # fmt: skip
+
+    async def get(self, blob: int, size: int) -> bytes:
+        ranges = [
+            storage_pb2.Range(offset=at, length=min(CELL, size - at)) for at in range(0, size, CELL)
+        ]
+        reply, buffer = await self.store.read(
+            storage_pb2.ReadFragment(blob_id=blob_id(blob), index=2, disk_id=1, ranges=ranges)
+        )
+        data = bytes(buffer.view)
+        buffer.release()
+        tables = [
+            crc32c_blocks(memoryview(data[at : at + CELL]), BLOCK) for at in range(0, size, CELL)
+        ]
+        if b"".join(tables) != reply.block_checksums:
+            raise faults.Corrupt("fragment")
+        return data
+
+    async def delete(self, *blobs: int) -> storage_pb2.DeleteFragmentsReply:
+        fragments = [
+            storage_pb2.FragmentId(blob_id=blob_id(blob), index=2, disk_id=1) for blob in blobs
+        ]
+        return await self.store.delete(storage_pb2.DeleteFragments(fragments=fragments))
+
+
+def blob_id(number: int) -> bytes:
+    return (7).to_bytes(8, "big") + number.to_bytes(8, "big")
+
+
+async def filled(folder: Path) -> tuple[Node, dict[int, bytes]]:
+    node, data = Node(folder), {}
+    for number, size in enumerate(SIZES * 3):
+        data[number] = os.urandom(size)
+        await node.put(number, data[number])
+    return node, data
+
+
+async def assert_all(node: Node, data: dict[int, bytes]) -> None:
+    for number, expected in data.items():
+        assert await node.get(number, len(expected)) == expected, number
+
+
+async def test_fragments_come_back(tmp_path: Path) -> None:
+    node, data = await filled(tmp_path / "disk")
+    await assert_all(node, data)
+    assert node.disk.fragment_count == len(data)
+    assert node.pool.bytes_in_flight == 0
+    await node.store.close()
+
+
+async def test_reopening_finds_everything(tmp_path: Path) -> None:
+    node, data = await filled(tmp_path / "disk")
+    await node.store.close()
+    again = Node(tmp_path / "disk")
+    await assert_all(again, data)
+    await again.put(1000, b"more")
+    assert await again.get(1000, 4) == b"more"
+    await again.store.close()
+
+
+async def test_a_killed_process_leaves_everything_acknowledged(tmp_path: Path) -> None:
+    node, data = await filled(tmp_path / "disk")
+    await node.put(2000, os.urandom(3 * CELL), last=False)
+    shutil.copytree(tmp_path / "disk", tmp_path / "copy")
+    await node.store.close()
+    again = Node(tmp_path / "copy")
+    await assert_all(again, data)
+    with pytest.raises(faults.NotFound):
+        await again.get(2000, 10)
+    await again.store.close()
+
+
+async def test_a_lost_index_is_rebuilt_and_deleted_stays_deleted(tmp_path: Path) -> None:
+    node, data = await filled(tmp_path / "disk")
+    await node.delete(0, 5, 7)
+    for number in (0, 5, 7):
+        del data[number]
+    await node.store.close()
+    shutil.rmtree(tmp_path / "disk" / "index")
+    again = Node(tmp_path / "disk")
+    await assert_all(again, data)
+    for number in (0, 5, 7):
+        with pytest.raises(faults.NotFound):
+            await again.get(number, 1)
+    await again.store.close()
+
+
+async def test_deleting_is_idempotent_and_final(tmp_path: Path) -> None:
+    node, _ = await filled(tmp_path / "disk")
+    assert (await node.delete(3, 4, 900)).deleted == 2
+    assert (await node.delete(3, 4)).deleted == 0
+    with pytest.raises(faults.Fenced):
+        await node.put(3, b"again")
+    with pytest.raises(faults.AlreadyExists):
+        await node.put(1, b"again")
+    await node.store.close()
+
+
+async def test_flipped_bytes_never_pass_unnoticed(tmp_path: Path) -> None:
+    """A flip in an extent is seen by the checksums, or the fragment is not found at all."""
+    node, data = await filled(tmp_path / "disk")
+    await node.store.close()
+    for path in sorted((tmp_path / "disk" / "extents").glob("*.extent")):
+        raw = bytearray(path.read_bytes())
+        for at in range(100, len(raw), 20_011):
+            raw[at] ^= 0xFF
+        path.write_bytes(raw)
+    again, noticed = Node(tmp_path / "disk"), 0
+    for number, expected in data.items():
+        try:
+            assert await again.get(number, len(expected)) == expected
+        except (faults.Corrupt, faults.NotFound):
+            noticed += 1
+    assert noticed > 0
+    await again.store.close()
+
+
+async def test_space_comes_back(tmp_path: Path) -> None:
+    node, data = await filled(tmp_path / "disk")
+    for number in range(3000, 3040):
+        await node.put(number, os.urandom(CELL))
+    before = node.disk.extents.total_bytes
+    await node.delete(*range(3000, 3040))
+    kept = [number for number in data if number % 4 == 0]
+    await node.delete(*[number for number in data if number % 4])
+    for _ in range(20):
+        await Compactor(node.disk, node.pool).run_once()
+    assert node.disk.extents.total_bytes < before
+    await assert_all(node, {number: data[number] for number in kept})
+    await node.store.close()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"block_checksums": b"1234"},
+        {"cell_index": 1},
+        {"last": False},
+        {"fragment_bytes": 0},
+        {"disk_id": 9},
+        {"blob_id": b"short"},
+        {"identity": b"x" * 10_000},
+    ],
+)
+async def test_wrong_cells_are_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    node = Node(tmp_path / "disk")
+    request = storage_pb2.PutCell(
+        blob_id=blob_id(1), index=0, disk_id=1, last=True, fragment_bytes=4, cell_bytes=4,
+        block_bytes=BLOCK, block_checksums=crc32c_blocks(memoryview(b"data"), BLOCK),
+    )  # fmt: skip
+    for name, value in changed.items():
+        setattr(request, name, value)
+    with pytest.raises((faults.Invalid, faults.Corrupt, faults.NotFound)):
+        await node.store.put_cell(request, b"data", None)
+    assert node.disk.fragment_count == 0
+    await node.store.close()
+
+
+async def test_another_clusters_newer_disk_is_refused(tmp_path: Path) -> None:
+    node = Node(tmp_path / "disk")
+    await node.store.close()
+    path = tmp_path / "disk" / "format.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(faults.Invalid):
+        Node(tmp_path / "disk")

@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
+from cli.bootstrap import AccountPlan
 from cli.folder import ClusterFolder
+from cli.ports import LOOPBACK
 from common import faults, rpc
-from proto import admin_pb2_grpc
+from proto import admin_pb2, admin_pb2_grpc, records_pb2
 
 ResultT = TypeVar("ResultT")
 Work = Callable[[Any], Awaitable[ResultT]]
@@ -17,9 +19,10 @@ Work = Callable[[Any], Awaitable[ResultT]]
 def control_address(folder: ClusterFolder) -> str:
     """Where the metadata service's control plane is. raises NotFound, Unavailable"""
     identity = folder.load()
-    if not folder.is_locked():
+    port = identity.ports.get("metaservice-control")
+    if folder.supervisor() is None or port is None:
         raise faults.Unavailable("the cluster does not run; start it with `ostraka up`")
-    return f"127.0.0.1:{identity.ports['metaservice-control']}"
+    return f"{LOOPBACK}:{port}"
 
 
 def with_control(address: str, work: Work[ResultT]) -> ResultT:
@@ -36,3 +39,19 @@ def with_control(address: str, work: Work[ResultT]) -> ResultT:
 async def call(method: Any, request: Any) -> Any:
     """One call with a deadline; its status comes back as a fault."""
     return await rpc.call(method(request, timeout=rpc.DEADLINE_S))
+
+
+async def make_account(stub: Any, plan: AccountPlan) -> None:
+    """Make an account and its keys; what is there already stays. raises AlreadyExists"""
+    account = records_pb2.Account(
+        account_id=plan.account_id,
+        canonical_id=plan.canonical_id,
+        name=plan.name,
+        email=plan.email,
+    )
+    await call(stub.CreateAccount, admin_pb2.CreateAccountRequest(account=account))
+    for key in plan.keys:
+        request = admin_pb2.CreateKeyRequest(
+            account_id=plan.account_id, access_key=key.access_key, secret_key=key.secret_key
+        )
+        await call(stub.CreateKey, request)

@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from cli.folder import DEFAULT_DIRECTORY, ClusterFolder, is_alive
+from cli.folder import DEFAULT_DIRECTORY, ClusterFolder
+from cli.lifeline import end_all, processes_of
+from cli.processes import STOP_ORDER, STOP_S
 from common import faults
 
-STOP_S = 90.0
+PATIENCE_S = STOP_S * len(STOP_ORDER) + 5
 POLL_S = 0.05
 
 
@@ -20,18 +23,30 @@ POLL_S = 0.05
     help="The cluster's folder.",
 )  # fmt: skip
 def command(directory: Path) -> None:
-    """Stop a local cluster: gateways first, the metadata service last."""
+    """Stop a local cluster: gateways first, the metadata service last.
+
+    Exit code 0 if it does not run afterwards.
+    """
     folder = ClusterFolder(directory)
     folder.load()
-    state = folder.read_state()
-    if not folder.is_locked() or state is None:
-        click.echo("the cluster does not run")
-        return
-    pid = state["supervisor"]
-    os.kill(pid, signal.SIGTERM)
-    deadline_s = time.monotonic() + STOP_S
-    while is_alive(pid) and folder.is_locked():
+    with Console(stderr=True).status("stopping"):
+        was_running = _stop_supervisor(folder)
+        # Of a supervisor that was killed a moment ago.
+        left = end_all(lambda: processes_of(folder.path / "config"), STOP_S)
+    click.echo("stopped" if was_running or left else "the cluster does not run")
+
+
+def _stop_supervisor(folder: ClusterFolder) -> bool:
+    pid = folder.supervisor()
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return True
+    deadline_s = time.monotonic() + PATIENCE_S
+    while folder.supervisor() == pid:
         if time.monotonic() > deadline_s:
             raise faults.Unavailable(f"the supervisor (pid {pid}) did not stop")
         time.sleep(POLL_S)
-    click.echo("stopped")
+    return True

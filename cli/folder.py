@@ -5,7 +5,7 @@ keyring.json       master keys (0600)
 secret             what the processes prove to one another (0600)
 credentials.toml   the root key pair (0600), unless accounts came from a bootstrap file
 config/*.toml      a configuration per process
-run/state.json     what runs now; run/lock: held by the supervisor
+run/state.json     what runs now; run/lock: held by the supervisor, with its pid in it
 logs/*.log         of each process
 meta/, zone-N/     data
 """
@@ -13,11 +13,9 @@ meta/, zone-N/     data
 import fcntl
 import json
 import os
-import random
 import secrets
 import shutil
-import socket
-from collections.abc import Collection
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,9 +27,10 @@ from common.limits import GIB, MIB
 FORMAT = 1
 EXTENT_BYTES = 256 * MIB
 RESERVE_BYTES = 1 * GIB
-PORTS = range(15_000, 30_000)
-PORT_TRIES = 200
 DEFAULT_DIRECTORY = Path("ostraka-data")
+OWN_NAMES = {"run", "logs", "config", "cluster.json", "keyring.json", "secret", "credentials.toml"}
+LOCK_S = 0.5  # a look at the lock holds it for an instant; beyond this it is a supervisor
+POLL_S = 0.02
 
 
 @dataclass(slots=True)
@@ -46,6 +45,7 @@ class ClusterIdentity:
     port: int
     ports: dict[str, int] = field(default_factory=dict)
     format: int = FORMAT
+    is_bootstrapped: bool = False  # accounts came from a file: no root account is made
 
 
 class ClusterFolder:
@@ -57,6 +57,10 @@ class ClusterFolder:
     @property
     def state_file(self) -> Path:
         return self.path / "run" / "state.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "run" / "lock"
 
     @property
     def keyring_file(self) -> Path:
@@ -75,32 +79,45 @@ class ClusterFolder:
         return (self.path / "cluster.json").exists()
 
     def prepare(self) -> None:
-        """Make the folder and its parts. raises Invalid if it cannot be written"""
+        """Make the folder and its parts. raises Invalid if it is not for us, or cannot be written
+
+        A folder that holds anything else is left as it is: data without its cluster.json too,
+        since a new cluster could not read it.
+        """
+        if not str(self.path).isprintable():  # it is written into configuration files
+            raise faults.Invalid("directory", ascii(str(self.path)), "has unprintable characters")
         try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            foreign = any(entry.name not in OWN_NAMES for entry in self.path.iterdir())
+            if foreign and not self.exists():
+                raise faults.Invalid(
+                    "directory", str(self.path), "holds other files; choose an empty one"
+                )
             for name in ("run", "logs", "config"):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
+                (self.path / name).mkdir(exist_ok=True)
             probe = self.path / "run" / "probe"
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise faults.Invalid("directory", str(self.path), error.strerror or "") from error
-        foreign = [entry for entry in self.path.iterdir() if entry.name not in OWN_NAMES]
-        if foreign and not self.exists() and not any(e.name.startswith("zone-") for e in foreign):
-            raise faults.Invalid(
-                "directory", str(self.path), "holds other files; choose an empty one"
-            )
+            reason = (error.strerror or "cannot be written").lower()
+            raise faults.Invalid("directory", str(self.path), reason) from error
 
     def load(self) -> ClusterIdentity:
         """Read the identity. raises NotFound, Invalid"""
         try:
             document = json.loads((self.path / "cluster.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise faults.NotFound("cluster in", str(self.path)) from None
         except (OSError, ValueError) as error:
             raise faults.Invalid("directory", str(self.path), "is no cluster's") from error
-        if document.get("format", FORMAT + 1) > FORMAT:
+        if not isinstance(document, dict) or not isinstance(document.get("format"), int):
+            raise faults.Invalid("directory", str(self.path), "is no cluster's")
+        if document["format"] > FORMAT:
             raise faults.Invalid("directory", str(self.path), "is of a newer Ostraka")
-        return ClusterIdentity(**document)
+        try:
+            return ClusterIdentity(**document)
+        except TypeError as error:
+            raise faults.Invalid("directory", str(self.path), "is no cluster's") from error
 
     def save(self, identity: ClusterIdentity) -> None:
         """Write the identity."""
@@ -114,35 +131,43 @@ class ClusterFolder:
             raise faults.Full(
                 f"the disk is nearly full: {free // MIB} MiB free, {needed // MIB} MiB needed"
             )
-        if not self.keyring_file.exists():
-            KeyRing.make().save(self.keyring_file)
-        if not self.secret_file.exists():
-            write_private(self.secret_file, secrets.token_hex(32).encode())
+        make_secrets(self.keyring_file, self.secret_file)
         identity = ClusterIdentity(secrets.token_hex(16), region, domains, zones, 1, 0)
         self.save(identity)
         return identity
 
     def lock(self) -> BinaryIO:
-        """Hold the folder; released when the process ends. raises AlreadyExists"""
-        file = (self.path / "run" / "lock").open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise faults.Invalid("directory", str(self.path), "its cluster runs already") from None
-        return file
-
-    def is_locked(self) -> bool:
-        """Whether a supervisor runs."""
-        path = self.path / "run" / "lock"
-        if not path.exists():
-            return False
-        with path.open("rb") as file:
+        """Hold the folder; released when the process ends. raises Invalid"""
+        file = os.fdopen(os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+        deadline_s = time.monotonic() + LOCK_S
+        while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline_s:
+                    file.close()
+                    raise faults.Invalid(
+                        "directory", str(self.path), "its cluster runs already"
+                    ) from None
+                time.sleep(POLL_S)
+        file.truncate()
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        return file
+
+    def supervisor(self) -> int | None:
+        """The pid of the supervisor that holds the folder now."""
+        try:
+            file = self.lock_file.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read() or 0) or None
+        return None
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Replace the picture of what runs."""
@@ -150,50 +175,18 @@ class ClusterFolder:
         temporary.write_text(json.dumps(state, indent=1))
         temporary.replace(self.state_file)
 
-    def read_state(self) -> dict[str, Any] | None:
-        """What ran last; None: nothing ever did."""
+    def read_state(self) -> dict[str, Any]:
+        """What ran last; empty: nothing ever did."""
         try:
-            state: dict[str, Any] = json.loads(self.state_file.read_text())
+            state = json.loads(self.state_file.read_text())
         except (OSError, ValueError):
-            return None
-        return state
+            return {}
+        return state if isinstance(state, dict) else {}
 
 
-OWN_NAMES = {"run", "logs", "config", "cluster.json", "keyring.json", "secret", "meta",
-             "credentials.toml"}  # fmt: skip
-
-
-def free_port(wanted: int = 0, taken: Collection[int] = ()) -> int:
-    """A free port on loopback: the wanted one if it is.
-
-    Chosen below the range that the kernel gives to outgoing connections: one of those could take
-    the port between our choice and the listener that it is for.
-    """
-    candidates = [wanted] if wanted else []
-    candidates += random.sample(PORTS, PORT_TRIES)
-    for port in candidates:
-        if port not in taken and is_port_free(port):
-            return port
-    raise faults.Unavailable("no free port on loopback")
-
-
-def is_port_free(port: int) -> bool:
-    """Whether a listener could have this port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def make_secrets(keyring_file: Path, secret_file: Path) -> None:
+    """Make a cluster's key ring and secret, each unless it is there."""
+    if not keyring_file.exists():
+        KeyRing.make().save(keyring_file)
+    if not secret_file.exists():
+        write_private(secret_file, secrets.token_hex(32).encode())

@@ -1,4 +1,8 @@
-"""The `ostraka` command. Each sub-command is a module, imported only when it is asked for."""
+"""The `ostraka` command. Each sub-command is a module, imported only when it is asked for.
+
+Exit codes: 0 done, 1 it could not be done (one line says why), 2 wrong usage or configuration,
+130 interrupted.
+"""
 
 import importlib
 import sys
@@ -8,6 +12,7 @@ from typing import Any
 
 import click
 
+from cli.lifeline import end_with
 from common import faults
 from common.config import load
 
@@ -47,6 +52,12 @@ class OstrakaGroup(click.Group):
         except faults.Fault as fault:
             click.echo(f"ostraka: {describe(fault)}", err=True)
             ctx.exit(EXIT_FAILED)
+        except BrokenPipeError:
+            raise  # whoever read our output has seen enough: click ends quietly
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            click.echo(f"ostraka: {place}{(error.strerror or str(error)).lower()}", err=True)
+            ctx.exit(EXIT_FAILED)
 
 
 def describe(fault: faults.Fault) -> str:
@@ -70,7 +81,10 @@ def _service_command(name: str) -> click.Command:
         type=click.Path(path_type=Path),
         help="TOML file; OSTRAKA_SECTION__FIELD in the environment overrides it.",
     )
-    def run_service(config_file: Path | None) -> None:
+    @click.option("--parent", type=int, hidden=True)
+    def run_service(config_file: Path | None, parent: int | None) -> None:
+        if parent is not None:
+            end_with(parent)
         kind = getattr(importlib.import_module(f"{package}.config"), config_class)
         try:
             config = load(kind, config_file)

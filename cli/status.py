@@ -1,11 +1,13 @@
 """`ostraka status`: what runs, what is degraded, what the cluster survives now.
 
 The JSON form is a contract: `endpoint`, `state` (healthy, degraded, unavailable, stopped),
-`survives`, `metadata_survives`, `capacity_bytes`, `used_bytes`, `degraded_blobs`, and `processes`
-with `role`, `name`, `zone`, `pid`, `address`, `state`. Exit code 0: healthy or degraded; 1:
+`survives`, `metadata_survives`, `capacity_bytes`, `used_bytes`, `degraded_blobs`,
+`garbage_pending`, `problems`, and `processes` with `role`, `name`, `zone`, `pid`, `address`,
+`state` (running, waiting, unresponsive, stopped). Exit code 0: healthy or degraded; 1:
 unavailable or stopped.
 """
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -16,13 +18,21 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.control import call, control_address, with_control
-from cli.folder import DEFAULT_DIRECTORY, ClusterFolder
+from cli.folder import DEFAULT_DIRECTORY, ClusterFolder, ClusterIdentity
+from cli.ports import LOOPBACK
 from common import faults
+from common.limits import MIB
 from gateway.placement.survival import survives
 from gateway.placement.topology import Topology
 from proto import admin_pb2, records_pb2
 
-MIB = 1024 * 1024
+PROBE_S = 1.0
+COLUMNS = ("role", "name", "zone", "pid", "address", "state")
+TROUBLE = {
+    "waiting": "is not ready: it waits for what it needs",
+    "unresponsive": "runs, but does not answer",
+    "stopped": "does not run",
+}
 
 
 @click.command("status")
@@ -32,7 +42,10 @@ MIB = 1024 * 1024
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The documented JSON form.")
 def command(directory: Path, as_json: bool) -> None:
-    """Show processes, zones, disks, capacity, and what is degraded."""
+    """Show processes, zones, disks, capacity, and what is degraded.
+
+    Exit code 0 for a healthy or degraded cluster, 1 for one that is unavailable or stopped.
+    """
     picture = collect(ClusterFolder(directory))
     if as_json:
         click.echo(json.dumps(picture, indent=1))
@@ -44,23 +57,27 @@ def command(directory: Path, as_json: bool) -> None:
 def collect(folder: ClusterFolder) -> dict[str, Any]:
     """The picture of a cluster. raises NotFound if there is none"""
     identity = folder.load()
-    state = folder.read_state() or {}
+    state = folder.read_state()
     picture: dict[str, Any] = {
-        "endpoint": state.get("endpoint", f"http://127.0.0.1:{identity.port}"),
+        "endpoint": state.get("endpoint", f"http://{LOOPBACK}:{identity.port}"),
         "state": "stopped",
         "survives": "",
         "metadata_survives": "",
         "capacity_bytes": 0,
         "used_bytes": 0,
         "degraded_blobs": 0,
+        "garbage_pending": 0,
         "problems": [],
         "processes": state.get("processes", []),
     }
-    if not folder.is_locked():
+    if folder.supervisor() is None:
         for process in picture["processes"]:
             process["pid"], process["state"] = None, "stopped"
         return picture
+    asyncio.run(_probe_all(picture["processes"], identity))
     try:
+        if any(p["name"] == "metaservice" and p["state"] in TROUBLE for p in picture["processes"]):
+            raise faults.Unavailable("the metadata service does not answer")
         reply = with_control(
             control_address(folder),
             lambda stub: call(stub.ClusterStatus, admin_pb2.ClusterStatusRequest()),
@@ -73,20 +90,46 @@ def collect(folder: ClusterFolder) -> dict[str, Any]:
     return picture
 
 
+async def _probe_all(processes: list[dict[str, Any]], identity: ClusterIdentity) -> None:
+    """Ask every process that runs how it is, all at once."""
+    running = [process for process in processes if process["state"] == "running"]
+    ports = [identity.ports.get(f"{process['name']}-admin", 0) for process in running]
+    states = await asyncio.gather(*[_probe(port) for port in ports])
+    for process, state in zip(running, states, strict=True):
+        process["state"] = state
+
+
+async def _probe(port: int) -> str:
+    """The state of a process that exists, by its admin port."""
+    try:
+        async with asyncio.timeout(PROBE_S):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                writer.write(b"GET /ready HTTP/1.0\r\n\r\n")
+                words = (await reader.readline()).split()
+            finally:
+                writer.close()
+    except TimeoutError:
+        return "unresponsive"
+    except OSError:
+        return "waiting"  # it does not listen yet
+    return "running" if words[1:2] == [b"200"] else "waiting"
+
+
 def _describe(picture: dict[str, Any], reply: admin_pb2.ClusterStatusReply) -> None:
     topology = Topology(reply.topology)
-    disks = reply.topology.disks
+    disks = [disk for disk in reply.topology.disks if disk.state != records_pb2.Disk.REMOVED]
     away = {node.name for node in reply.nodes if not node.is_alive}
     up = [disk for disk in disks if _is_up(disk, away)]
+    lost = [disk for disk in disks if not _is_readable(disk, away)]
     profile = topology.profiles["STANDARD"]
     problems = [
         f"{disk.zone}: {disk.node_name} {_trouble(disk, away)}"
         for disk in disks
         if not _is_up(disk, away)
     ]
-    gateways = [p for p in picture["processes"] if p["role"] == "gateway"]
-    if not any(process["state"] == "running" for process in gateways):
-        problems.append("no gateway runs")
+    others = [p for p in picture["processes"] if p["role"] in ("gateway", "workers")]
+    problems += [f"{p['name']} {TROUBLE[p['state']]}" for p in others if p["state"] in TROUBLE]
     if reply.degraded_blobs:
         problems.append(f"{reply.degraded_blobs} blobs miss a fragment or lie off their zone")
     picture["survives"] = survives(topology, profile, away)
@@ -97,12 +140,17 @@ def _describe(picture: dict[str, Any], reply: admin_pb2.ClusterStatusReply) -> N
     picture["garbage_pending"] = reply.garbage_pending
     picture["problems"] = problems
     picture["state"] = "degraded" if problems else "healthy"
-    if len(up) < min(profile.k, len(disks)) or not gateways:
+    has_gateway = any(p["role"] == "gateway" and p["state"] == "running" for p in others)
+    if not has_gateway or len(lost) > profile.m:
         picture["state"] = "unavailable"
 
 
 def _is_up(disk: records_pb2.Disk, away: set[str]) -> bool:
     return disk.node_name not in away and disk.state == records_pb2.Disk.UP
+
+
+def _is_readable(disk: records_pb2.Disk, away: set[str]) -> bool:
+    return disk.node_name not in away and disk.state != records_pb2.Disk.FAILED
 
 
 def _trouble(disk: records_pb2.Disk, away: set[str]) -> str:
@@ -112,19 +160,18 @@ def _trouble(disk: records_pb2.Disk, away: set[str]) -> str:
 
 
 def _show(picture: dict[str, Any]) -> None:
-    out = Console()
-    out.print(f"{picture['endpoint']}  [bold]{picture['state']}[/bold]", highlight=False)
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(f"{picture['endpoint']}  [bold]{picture['state']}[/bold]")
     if picture["survives"]:
         out.print(f"  data survives the loss of: {picture['survives']}")
         out.print(f"  metadata survives the loss of: {picture['metadata_survives']}")
         used, capacity = picture["used_bytes"] // MIB, picture["capacity_bytes"] // MIB
-        out.print(f"  {used:,} MiB of {capacity:,} MiB used, before erasure coding")
+        out.print(f"  {used:,} MiB of {capacity:,} MiB on all disks used, parity included")
     for problem in picture["problems"]:
-        out.print(f"  [yellow]![/yellow] {problem}", highlight=False)
+        out.print("  [yellow]![/yellow]", problem)
     table = Table(box=None, pad_edge=False)
-    for column in ("role", "name", "zone", "pid", "address", "state"):
-        table.add_column(column)
+    for column in COLUMNS:
+        table.add_column(column, no_wrap=True)
     for process in picture["processes"]:
-        table.add_row(*[str(process[c] or "") for c in
-                        ("role", "name", "zone", "pid", "address", "state")])  # fmt: skip
+        table.add_row(*[str(process[column] or "") for column in COLUMNS])
     out.print(table)

@@ -13,7 +13,7 @@ import aiohttp
 import grpc.aio
 import pytest
 
-from cli.folder import free_port
+from cli.ports import free_port
 from common import faults, rpc
 from common.frames import FrameClient
 from common.keyring import KeyRing

@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from cli.folder import free_port
+from cli.ports import free_port
 
 START_S = 90.0
 WAIT_S = 30.0

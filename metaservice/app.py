@@ -19,7 +19,7 @@ from metaservice.kv.interface import Store
 from metaservice.kv.memory import MemoryStore
 from metaservice.kv.rocks import RocksStore
 from metaservice.operations.nodes import CLUSTER_ID, EPOCH, REGION
-from metaservice.operations.upkeep import TransactionTrimmer, UploadTrimmer
+from metaservice.operations.upkeep import BucketSweeper, TransactionTrimmer, UploadTrimmer
 from metaservice.server import MetaServer
 from metaservice.service import SERVICE, MetaControl
 from metaservice.transaction import Transaction
@@ -51,6 +51,7 @@ class MetaServiceApp:
         self._supervisor = Supervisor(self._clock)
         self._transaction_trimmer = TransactionTrimmer()
         self._upload_trimmer = UploadTrimmer()
+        self._bucket_sweeper = BucketSweeper()
 
     def _open_store(self, stopper: Stopper) -> Store:
         if self._config.engine == "memory":
@@ -65,8 +66,12 @@ class MetaServiceApp:
         port = await self._frames.start(config.host, config.port)
         control = await self._rpc.start(f"{config.control_host}:{config.control_port}")
         admin = await self._admin.start(config.admin_host, config.admin_port)
-        self._supervisor.add("trim_transactions", UPKEEP_S, self._trim_transactions)
-        self._supervisor.add("trim_uploads", UPKEEP_S, self._trim_uploads)
+        for name, upkeep in (
+            ("trim_transactions", self._transaction_trimmer),
+            ("trim_uploads", self._upload_trimmer),
+            ("sweep_buckets", self._bucket_sweeper),
+        ):
+            self._supervisor.add(name, UPKEEP_S, partial(self._catch_up, upkeep))
         await self._supervisor.start()
         log.info("metadata service is up", extra={"port": port, "control": control, "admin": admin})
 
@@ -78,15 +83,11 @@ class MetaServiceApp:
         await self._store.close()
         await self._admin.stop()
 
-    async def _trim_transactions(self) -> None:
-        """Catch up with a day ago; every step waits for the disk, so that calls go between."""
-        trimmer = self._transaction_trimmer
-        await self._meta.transactor.write(trimmer.step, meta_pb2.FinishGarbageReply)
-        while trimmer.is_behind:
-            await self._meta.transactor.write(trimmer.step, meta_pb2.FinishGarbageReply)
-
-    async def _trim_uploads(self) -> None:
-        await self._meta.transactor.write(self._upload_trimmer.step, meta_pb2.FinishGarbageReply)
+    async def _catch_up(self, upkeep: TransactionTrimmer | UploadTrimmer | BucketSweeper) -> None:
+        """Do what is due; every step waits for the disk, so that calls go between."""
+        await self._meta.transactor.write(upkeep.step, meta_pb2.FinishGarbageReply)
+        while upkeep.is_behind:
+            await self._meta.transactor.write(upkeep.step, meta_pb2.FinishGarbageReply)
 
     async def _identify(self, transaction: Transaction) -> admin_pb2.SetDiskStateReply:
         """Make a new store this cluster's; refuse another's, or one of a newer format."""

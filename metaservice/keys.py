@@ -4,10 +4,13 @@
   B     bucket name                                Bucket
   b     account, 00, bucket name                   (empty: index of an account's buckets)
   h     bucket_id, key                             Head: only if the newest version is visible
+  m     bucket_id, key                             ~order, random of a delete marker that is newest
   v     bucket_id, [key], ~order, random           Version
   d     bucket_id, [key], ~order, random           sealed bytes of an inline version
   n     bucket_id, key                             ~order, random of a null version, not the head
-  u     bucket_id, [key], upload_id                Upload
+  u     bucket_id, [key], upload_id                Upload, open
+  f     upload_id, bucket_id                       Upload, completed: answers a repeated completion
+  q     upload_id                                  counter of part commits of an open upload
   p     upload_id, number                          Part
   r     upload_id, chunk                           PartsRef: runs of a very irregular upload
   o     blob_id                                    BlobOwner: the blob is referenced
@@ -24,6 +27,7 @@
   c     sequence                                   ChangeRecord
   x     consumer                                   sequence up to which it has read
   U     bucket_id, counter name                    counter
+  z     bucket_id                                  (empty: a deleted bucket with uploads to abort)
   C     name                                       single values: clock floor, cluster id ...;
                                                    counters: blobs awaiting repair, garbage rows
 
@@ -69,6 +73,10 @@ def head(bucket_id: int, key: bytes) -> bytes:
     return b"h" + uint64(bucket_id) + key
 
 
+def marker(bucket_id: int, key: bytes) -> bytes:
+    return b"m" + uint64(bucket_id) + key
+
+
 def versions(bucket_id: int, key: bytes) -> bytes:
     """Prefix of all versions of a key."""
     return b"v" + uint64(bucket_id) + escape(key)
@@ -97,7 +105,7 @@ def order_of(row: bytes) -> int:
 
 
 def bucket_rows(kind: bytes, bucket_id: int) -> bytes:
-    """Prefix of all rows of a kind (h, v, n, u, U) in a bucket."""
+    """Prefix of all rows of a kind (h, m, v, n, u, U) in a bucket."""
     return kind + uint64(bucket_id)
 
 
@@ -110,9 +118,12 @@ def upload(bucket_id: int, key: bytes, upload_id: bytes) -> bytes:
     return b"u" + uint64(bucket_id) + escape(key) + upload_id
 
 
-def uploads(bucket_id: int, key: bytes) -> bytes:
-    """Prefix of all uploads of a key."""
-    return b"u" + uint64(bucket_id) + escape(key)
+def finished_upload(upload_id: bytes, bucket_id: int) -> bytes:
+    return b"f" + upload_id + uint64(bucket_id)
+
+
+def part_commits(upload_id: bytes) -> bytes:
+    return b"q" + upload_id
 
 
 def parts(upload_id: bytes) -> bytes:
@@ -182,6 +193,10 @@ def consumer(name: str) -> bytes:
 
 def usage(bucket_id: int, counter: str) -> bytes:
     return b"U" + uint64(bucket_id) + counter.encode()
+
+
+def deleted_bucket(bucket_id: int) -> bytes:
+    return b"z" + uint64(bucket_id)
 
 
 def single(name: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from common import faults
 from metaservice import keys
-from metaservice.operations import garbage
+from metaservice.operations import usage
 from metaservice.operations.lookup import find_bucket
 from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2
@@ -40,30 +40,27 @@ async def get_bucket(transaction: Transaction, request: meta_pb2.GetBucket) -> m
 async def delete_bucket(
     transaction: Transaction, request: meta_pb2.DeleteBucket
 ) -> meta_pb2.BucketReply:
-    """Delete an empty bucket; open uploads are aborted with it.
+    """Delete an empty bucket; its open uploads end at once and are swept later.
 
-    Every write of the bucket has the bucket's row as a condition, so none can slip in.
+    Nothing can slip in: every write of the bucket has the bucket's row as a condition, and changes
+    a counter of the bucket, which are the conditions here.
     raises   NotFound("bucket"), Forbidden, Invalid(reason="BucketNotEmpty")
     """
     bucket = await find_bucket(transaction, request.name)
     if bucket.owner_account != request.owner_account:
         raise faults.Forbidden("delete", request.name)
+    for counter in usage.COUNTERS:
+        counter_key = keys.usage(bucket.bucket_id, counter)
+        if await transaction.get(counter_key) is not None:
+            transaction.delete(counter_key)
     prefix = keys.bucket_rows(b"v", bucket.bucket_id)
     if await transaction.scan(prefix, keys.after(prefix), 1):
         raise faults.Invalid("bucket", request.name, "BucketNotEmpty")
     prefix = keys.bucket_rows(b"u", bucket.bucket_id)
-    uploads = await transaction.scan(prefix, keys.after(prefix), 1000)
-    transaction.allow_large()  # a bucket with many open uploads goes at once, or not at all
-    for key, value in uploads:
-        upload = records_pb2.Upload.FromString(value)
-        if upload.state == records_pb2.Upload.OPEN:
-            garbage.add_garbage(transaction, upload_id=upload.upload_id)
-        transaction.delete(key)
+    if await transaction.scan(prefix, keys.after(prefix), 1):
+        transaction.put(keys.deleted_bucket(bucket.bucket_id), b"")
     transaction.delete(keys.bucket(request.name))
     transaction.delete(keys.account_bucket(bucket.owner_account, request.name))
-    prefix = keys.bucket_rows(b"U", bucket.bucket_id)
-    for key, _ in await transaction.scan(prefix, keys.after(prefix), 100):
-        transaction.delete(key)
     return meta_pb2.BucketReply(bucket=bucket)
 
 

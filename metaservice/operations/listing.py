@@ -158,7 +158,11 @@ def _set_next(reply: meta_pb2.ListVersionsReply) -> None:
 async def _version_marker(
     transaction: Transaction, bucket: records_pb2.Bucket, request: meta_pb2.ListVersions
 ) -> bytes | None:
-    """The row of the marker version within its key; None: go on after all versions of the key."""
+    """The row of the marker version within its key; None: go on after all versions of the key.
+
+    A null version that has gone since tells no place: empty, the key is listed again from its
+    newest, so that whoever deletes what each page lists reaches every version.
+    """
     if not request.has_version_marker:
         return None
     if not request.version_marker.is_null:
@@ -168,7 +172,8 @@ async def _version_marker(
         head = Head.FromString(stored)
         if not head.version_id:
             return head.row
-    return await transaction.get(keys.null_pointer(bucket.bucket_id, request.key_marker))
+    pointer = await transaction.get(keys.null_pointer(bucket.bucket_id, request.key_marker))
+    return pointer or b""
 
 
 async def _key_before(transaction: Transaction, walk: "_KeyRowWalk", begin: bytes) -> bytes | None:
@@ -198,7 +203,7 @@ class _KeyRowWalk:
         if rolled is not None:
             return keys.after(self.base + keys.escape(rolled)[:-2])
         if row is not None:
-            return self.base + keys.escape(key) + row + b"\x00"
+            return self.base + keys.escape(key) + (row + b"\x00" if row else b"")
         return keys.after(self.base + keys.escape(key))
 
     async def items(
@@ -242,23 +247,11 @@ async def list_uploads(
     begin = walk.begin
     if request.key_marker:
         begin = max(begin, walk.begin_after(request.key_marker, request.upload_id_marker or None))
-    while True:
-        # Ended uploads keep their rows for a while; a page goes on until it is full of open ones.
-        room = limit - len(reply.uploads) - len(reply.common_prefixes)
-        async for item in walk.items(transaction, begin, room):
-            if isinstance(item, bytes):
-                reply.common_prefixes.append(item)
-                begin = keys.after(walk.base + keys.escape(item)[:-2])
-                continue
-            key, row, value = item
-            begin = walk.base + keys.escape(key) + row + b"\x00"
-            upload = records_pb2.Upload.FromString(value)
-            if upload.state == records_pb2.Upload.OPEN:
-                reply.uploads.append(upload)
-        is_full = len(reply.uploads) + len(reply.common_prefixes) >= limit
-        if is_full or not walk.has_more:
-            break
-        walk.has_more = False
+    async for item in walk.items(transaction, begin, limit):
+        if isinstance(item, bytes):
+            reply.common_prefixes.append(item)
+        else:
+            reply.uploads.add().MergeFromString(item[2])
     reply.truncated = walk.has_more
     if reply.truncated:
         last = reply.uploads[-1] if reply.uploads else None

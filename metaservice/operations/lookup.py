@@ -45,15 +45,17 @@ async def find_head(transaction: Transaction, bucket_id: int, key: bytes) -> Hea
     return Head.FromString(row) if row is not None else None
 
 
-async def newest_row(transaction: Transaction, bucket_id: int, key: bytes) -> bytes | None:
-    """Where the newest version of a key is, a delete marker too. None if there is none.
+async def find_marker(
+    transaction: Transaction, bucket: records_pb2.Bucket, key: bytes, head: Head | None
+) -> bytes | None:
+    """Where the delete marker is that hides a key. None if the newest version is no marker.
 
-    The head row, present or absent, must have been read with a condition: every change of the
-    newest version changes it, or the version row found here.
+    Of a key with versions either the head row exists or this one. So whoever has read both, or has
+    found a head, has a condition that fails with every change of the newest version.
     """
-    prefix = keys.versions(bucket_id, key)
-    rows = await transaction.scan(prefix, keys.after(prefix), 1, checked=True)
-    return rows[0][0][len(prefix) :] if rows else None
+    if head is not None or bucket.versioning == NEVER:
+        return None
+    return await transaction.get(keys.marker(bucket.bucket_id, key))
 
 
 async def find_row(
@@ -75,10 +77,9 @@ async def find_row(
         return row
     if head is not None:
         return head.row
-    if bucket.versioning != NEVER:
-        newest = await newest_row(transaction, bucket.bucket_id, key)
-        if newest is not None:
-            return newest
+    marker = await find_marker(transaction, bucket, key, head)
+    if marker is not None:
+        return marker
     raise faults.NotFound("key", key.decode(errors="replace"))
 
 

@@ -4,10 +4,10 @@ Part rows stay where they are: the completed version names the upload and its pa
 consecutive numbers of equal size, a few bytes even for 10,000 parts. So completing is one bounded
 commit: the version, its head, the upload row, one garbage row for parts that were not listed.
 
-CommitPart has the upload row as a condition, and does not change it: parts never conflict with one
-another. Completing changes the upload row, so a part that is committed at the same time either
-comes first, and is seen by the scan (every part that was read is a condition too: a re-upload
-makes the completion run again), or comes later, and is refused.
+CommitPart has the upload row as a condition and does not change it; it adds to the upload's counter
+of part commits, which never conflicts: parts do not get in one another's way. Completing has that
+counter as its one condition for all parts, and deletes the upload row. So a part that is committed
+at the same time either comes first, and the completion runs again, or comes later, and is refused.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from common import checksum, faults, limits
 from metaservice import keys
-from metaservice.operations import conditions, garbage, repairs, usage
+from metaservice.operations import conditions, garbage, usage
 from metaservice.operations.lookup import (
     NEVER,
     Version,
@@ -23,7 +23,7 @@ from metaservice.operations.lookup import (
     find_bucket,
     find_head,
 )
-from metaservice.operations.objects import put_newest
+from metaservice.operations.objects import put_newest, take_blobs
 from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2
 
@@ -65,7 +65,12 @@ async def get_upload(transaction: Transaction, request: meta_pb2.GetUpload) -> m
 async def commit_part(
     transaction: Transaction, request: meta_pb2.CommitPart
 ) -> meta_pb2.CommitReply:
-    """Make a part, in place of an earlier one of its number. raises NotFound("upload"), Conflict"""
+    """Make a part, in place of an earlier one of its number.
+
+    raises   NotFound("upload"), Conflict, Invalid for a number that no part can have
+    """
+    if not 1 <= request.part.number <= limits.PART_NUMBER_MAX:
+        raise faults.Invalid("part_number", str(request.part.number), "InvalidArgument")
     bucket = await bucket_for_write(transaction, request.bucket, request.known_epoch)
     upload = await _open_upload(transaction, bucket, request.key, request.upload_id)
     part = Part()
@@ -76,17 +81,14 @@ async def commit_part(
     if stored is not None:
         garbage.add_garbage(transaction, Part.FromString(stored).blobs)
     transaction.put(row_key, part.SerializeToString())
-    garbage.own_blobs(
-        transaction,
-        part.blobs,
-        records_pb2.BlobOwner(
-            bucket_id=bucket.bucket_id,
-            key=request.key,
-            upload_id=upload.upload_id,
-            part_number=part.number,
-        ),
+    transaction.add(keys.part_commits(upload.upload_id), 1)
+    owner = records_pb2.BlobOwner(
+        bucket_id=bucket.bucket_id,
+        key=request.key,
+        upload_id=upload.upload_id,
+        part_number=part.number,
     )
-    await repairs.add_repairs(transaction, part.blobs)
+    await take_blobs(transaction, part.blobs, owner)
     return meta_pb2.CommitReply(etag=part.etag, last_modified_ns=part.last_modified_ns)
 
 
@@ -130,7 +132,7 @@ async def abort_upload(
     """End an upload and give its parts to the collector. raises NotFound("upload")"""
     bucket = await bucket_for_write(transaction, request.bucket, request.known_epoch)
     upload = await _open_upload(transaction, bucket, request.key, request.upload_id)
-    transaction.delete(keys.upload(bucket.bucket_id, request.key, upload.upload_id))
+    drop_open(transaction, bucket.bucket_id, upload)
     garbage.add_garbage(transaction, upload_id=upload.upload_id)
     usage.count_upload(transaction, bucket.bucket_id, -1)
     return meta_pb2.CommitReply(existed=True)
@@ -146,14 +148,12 @@ async def complete_upload(
              InvalidPartOrder, EntityTooSmall, BadDigest, InvalidRequest
     """
     bucket = await bucket_for_write(transaction, request.bucket, request.known_epoch)
-    row_key = keys.upload(bucket.bucket_id, request.key, request.upload_id)
-    stored = await transaction.get(row_key)
-    if stored is None:
-        raise faults.NotFound("upload", request.upload_id.hex())
-    upload = Upload.FromString(stored)
     digest = _list_digest(request.parts)
-    if upload.state == Upload.DONE:
-        return _first_answer(upload, digest, bucket)
+    finished_key = keys.finished_upload(request.upload_id, bucket.bucket_id)
+    finished = await transaction.get(finished_key)
+    if finished is not None:
+        return _first_answer(Upload.FromString(finished), digest, request, bucket)
+    upload = await _open_upload(transaction, bucket, request.key, request.upload_id)
     head = await find_head(transaction, bucket.bucket_id, request.key)
     if request.HasField("conditions"):
         conditions.check(request.conditions, head, request.key)
@@ -163,25 +163,31 @@ async def complete_upload(
     await _drop_unlisted(transaction, upload.upload_id, len(parts), version.parts.runs)
     _store_runs(transaction, version)
     commit = await put_newest(transaction, bucket, request.key, version, head, b"")
+    drop_open(transaction, bucket.bucket_id, upload)
     upload.state = Upload.DONE
     upload.completed_list_digest = digest
     upload.completed.CopyFrom(version)
     upload.completed.ClearField("parts")
     upload.ended_ns = transaction.now_ns
     upload.ClearField("draft")
-    transaction.put(row_key, upload.SerializeToString())
+    transaction.put(finished_key, upload.SerializeToString())
     usage.count_upload(transaction, bucket.bucket_id, -1)
     return meta_pb2.CompleteReply(commit=commit, version=upload.completed)
+
+
+def drop_open(transaction: Transaction, bucket_id: int, upload: Upload) -> None:
+    """Delete the rows that make an upload open; from now on every part is refused."""
+    transaction.delete(keys.upload(bucket_id, upload.key, upload.upload_id))
+    transaction.delete(keys.part_commits(upload.upload_id))
 
 
 async def _open_upload(
     transaction: Transaction, bucket: records_pb2.Bucket, key: bytes, upload_id: bytes
 ) -> Upload:
     stored = await transaction.get(keys.upload(bucket.bucket_id, key, upload_id))
-    upload = Upload.FromString(stored) if stored is not None else None
-    if upload is None or upload.state != Upload.OPEN:
+    if stored is None:
         raise faults.NotFound("upload", upload_id.hex())
-    return upload
+    return Upload.FromString(stored)
 
 
 def _list_digest(parts: Sequence[meta_pb2.ListedPart]) -> bytes:
@@ -192,9 +198,9 @@ def _list_digest(parts: Sequence[meta_pb2.ListedPart]) -> bytes:
 
 
 def _first_answer(
-    upload: Upload, digest: bytes, bucket: records_pb2.Bucket
+    upload: Upload, digest: bytes, request: meta_pb2.CompleteUpload, bucket: records_pb2.Bucket
 ) -> meta_pb2.CompleteReply:
-    if digest != upload.completed_list_digest:
+    if upload.key != request.key or digest != upload.completed_list_digest:
         raise faults.NotFound("upload", upload.upload_id.hex())
     version = upload.completed
     commit = meta_pb2.CommitReply(
@@ -208,11 +214,12 @@ def _first_answer(
 
 
 async def _listed_parts(transaction: Transaction, request: meta_pb2.CompleteUpload) -> list[Part]:
-    """Find the listed parts and check the list. Their rows become conditions of the commit."""
+    """Find the listed parts and check the list; no part may change until the commit."""
     if not request.parts:
         raise faults.Invalid("parts", "", "MalformedXML")
+    await transaction.get(keys.part_commits(request.upload_id))  # one condition for all parts
     prefix = keys.parts(request.upload_id)
-    rows = await transaction.scan(prefix, keys.after(prefix), limits.PART_NUMBER_MAX, checked=True)
+    rows = await transaction.scan(prefix, keys.after(prefix), limits.PART_NUMBER_MAX)
     stored = {int.from_bytes(key[-2:], "big"): value for key, value in rows}
     parts: list[Part] = []
     for listed in request.parts:

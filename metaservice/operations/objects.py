@@ -1,10 +1,15 @@
 """Versions: make, read, delete. What becomes of the null version and of the head row is in here.
 
 Invariants, kept by every commit:
-- the head row of a key exists if and only if its newest version is no delete marker;
+- the head row of a key exists if and only if its newest version is no delete marker,
+  the marker row if and only if it is one;
 - the null pointer exists if and only if there is a null version that the head row does not name;
 - every blob that a version names has an owner row, every blob that one stops naming a garbage row.
+
+When a version was superseded need not be kept: it is the order of the row before it.
 """
+
+from collections.abc import Sequence
 
 from metaservice import keys
 from metaservice.operations import changes, conditions, garbage, repairs, usage
@@ -15,15 +20,16 @@ from metaservice.operations.lookup import (
     bucket_for_write,
     find_bucket,
     find_head,
+    find_marker,
     find_version,
     load_runs,
-    newest_row,
 )
 from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2
 
 ENABLED = records_pb2.Bucket.ENABLED
 ROW_RANDOM_BYTES = 8
+BLOBS_OF_SMALL_COMMIT = 40  # each an owner row and, written degraded, a repair row
 
 
 async def commit_version(
@@ -40,13 +46,19 @@ async def commit_version(
         conditions.check(request.conditions, head, request.key)
     version = request.version
     if version.blobs:
-        garbage.own_blobs(
-            transaction,
-            version.blobs,
-            records_pb2.BlobOwner(bucket_id=bucket.bucket_id, key=request.key),
-        )
-        await repairs.add_repairs(transaction, version.blobs)
+        owner = records_pb2.BlobOwner(bucket_id=bucket.bucket_id, key=request.key)
+        await take_blobs(transaction, version.blobs, owner)
     return await put_newest(transaction, bucket, request.key, version, head, data)
+
+
+async def take_blobs(
+    transaction: Transaction, blobs: Sequence[records_pb2.BlobRef], owner: records_pb2.BlobOwner
+) -> None:
+    """Write the owner row of every new blob, and the repair job of every one that is not whole."""
+    if len(blobs) > BLOBS_OF_SMALL_COMMIT:
+        transaction.allow_large()  # 5 GiB in one request, while zones are down: 160 rows
+    garbage.own_blobs(transaction, blobs, owner)
+    await repairs.add_repairs(transaction, blobs)
 
 
 async def put_newest(  # noqa: PLR0913 - one step of several operations, all of it needed
@@ -63,6 +75,7 @@ async def put_newest(  # noqa: PLR0913 - one step of several operations, all of 
     head      as read by this transaction
     """
     bucket_id = bucket.bucket_id
+    marker = await find_marker(transaction, bucket, key, head)
     order = transaction.next_order()
     row = keys.version_row(order, transaction.random_bytes(ROW_RANDOM_BYTES))
     version.order = version.last_modified_ns = order
@@ -77,9 +90,13 @@ async def put_newest(  # noqa: PLR0913 - one step of several operations, all of 
     if version.is_delete_marker:
         if head is not None:
             transaction.delete(keys.head(bucket_id, key))
+        transaction.put(keys.marker(bucket_id, key), row)
         if version.is_null:
             transaction.put(keys.null_pointer(bucket_id, key), row)
+        usage.count_marker(transaction, bucket_id, 1)
     else:
+        if marker is not None:
+            transaction.delete(keys.marker(bucket_id, key))
         transaction.put(keys.head(bucket_id, key), head_of(version, row).SerializeToString())
         if version.is_inline:
             transaction.put(keys.data(bucket_id, key, row), data)
@@ -168,10 +185,8 @@ async def _delete_named(
     if pointer == row:
         transaction.delete(keys.null_pointer(bucket_id, key))
         pointer = None
-    is_newest = head is not None and head.row == row
-    if head is None:
-        is_newest = await newest_row(transaction, bucket_id, key) == row
-    if is_newest:
+    newest = head.row if head is not None else await find_marker(transaction, bucket, key, head)
+    if newest == row:
         await _show_next(transaction, bucket_id, key, row, pointer)
     return meta_pb2.CommitReply(
         version_id=version.version_id,
@@ -190,8 +205,10 @@ def _keep(transaction: Transaction) -> None:
 async def _show_next(
     transaction: Transaction, bucket_id: int, key: bytes, gone: bytes, pointer: bytes | None
 ) -> None:
-    """After the newest version has gone: let the head row name the next older, if it is visible."""
+    """After the newest version has gone: let the head or marker row name the next older."""
     prefix = keys.versions(bucket_id, key)
+    transaction.delete(keys.head(bucket_id, key))
+    transaction.delete(keys.marker(bucket_id, key))
     rows = await transaction.scan(prefix, keys.after(prefix), 2, checked=True)
     for row_key, stored in rows:
         row = row_key[len(prefix) :]
@@ -199,12 +216,12 @@ async def _show_next(
             continue
         version = Version.FromString(stored)
         if version.is_delete_marker:
-            break
-        transaction.put(keys.head(bucket_id, key), head_of(version, row).SerializeToString())
-        if pointer == row:
-            transaction.delete(keys.null_pointer(bucket_id, key))
+            transaction.put(keys.marker(bucket_id, key), row)
+        else:
+            transaction.put(keys.head(bucket_id, key), head_of(version, row).SerializeToString())
+            if pointer == row:
+                transaction.delete(keys.null_pointer(bucket_id, key))
         return
-    transaction.delete(keys.head(bucket_id, key))
 
 
 async def _drop_null(
@@ -223,7 +240,7 @@ async def _drop_null(
 async def _remove(
     transaction: Transaction, bucket: records_pb2.Bucket, key: bytes, row: bytes
 ) -> Version | None:
-    """Delete a version's rows, give its blobs to the collector; head and pointer stay."""
+    """Delete a version's rows, give its blobs to the collector; head, marker, pointer stay."""
     bucket_id = bucket.bucket_id
     row_key = keys.version(bucket_id, key, row)
     stored = await transaction.get(row_key)
@@ -234,7 +251,9 @@ async def _remove(
     if version.is_inline:
         transaction.delete(keys.data(bucket_id, key, row))
     garbage.release_version(transaction, version)
-    if not version.is_delete_marker:
+    if version.is_delete_marker:
+        usage.count_marker(transaction, bucket_id, -1)
+    else:
         usage.count(transaction, bucket_id, -1, -version.size_bytes)
     changes.add_change(transaction, bucket, "delete", key, version)
     return version

@@ -6,7 +6,8 @@ from metaservice.operations.lookup import find_bucket
 from metaservice.transaction import Transaction
 from proto import meta_pb2
 
-OBJECTS, BYTES, UPLOADS = "objects", "bytes", "uploads"
+OBJECTS, BYTES, UPLOADS, MARKERS = "objects", "bytes", "uploads", "markers"
+COUNTERS = (OBJECTS, BYTES, UPLOADS, MARKERS)
 
 
 def count(transaction: Transaction, bucket_id: int, objects: int, size_bytes: int) -> None:
@@ -15,6 +16,11 @@ def count(transaction: Transaction, bucket_id: int, objects: int, size_bytes: in
         transaction.add(keys.usage(bucket_id, OBJECTS), objects)
     if size_bytes:
         transaction.add(keys.usage(bucket_id, BYTES), size_bytes)
+
+
+def count_marker(transaction: Transaction, bucket_id: int, change: int) -> None:
+    """Add a delete marker, or take one away."""
+    transaction.add(keys.usage(bucket_id, MARKERS), change)
 
 
 def count_upload(transaction: Transaction, bucket_id: int, change: int) -> None:

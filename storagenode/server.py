@@ -43,12 +43,8 @@ class NodeServer:
 
     async def _put_cell(self, call: Call) -> Answer:
         slot = cast(Buffer | None, call.slot)
-        try:
-            request = storage_pb2.PutCell.FromString(call.header)
-            await self._store.put_cell(request, call.payload, slot)
-        finally:
-            if slot is not None:
-                slot.release()
+        request = storage_pb2.PutCell.FromString(call.header)
+        await self._store.put_cell(request, call.payload, slot)
         return Answer()
 
     async def _read_fragment(self, call: Call) -> Answer:

@@ -5,6 +5,7 @@ Reading: small frames are cut out of one reused receive buffer. When a frame's p
 """
 
 import asyncio
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -15,11 +16,14 @@ from common.frames.wire import (
     DIRECT_BYTES_MIN,
     FIXED,
     FIXED_BYTES,
+    HANDSHAKE_BYTES_MAX,
     VERSION,
     Piece,
     WireError,
     size_of,
 )
+
+log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 256 * limits.KIB
 SCRATCH_BYTES = 256 * limits.KIB
@@ -35,11 +39,14 @@ class Peer(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._filled = 0
-        # A large payload on its way:
+        self._is_admitted = False
+        self.is_heard = False  # set by every byte that arrives
+        # A large payload on its way, while bytes of it are left:
         self._target: memoryview | None = None
         self._target_filled = 0
         self._target_left = 0
         self._target_frame: tuple[int, int, int, int, bytes] = (0, 0, 0, 0, b"")
+        self._scratch: memoryview | None = None
         self._outgoing: list[Piece] = []
         self._resumed: asyncio.Future[None] | None = None
         # Whose memory is still being sent: end of its bytes in the stream, and what gives it back.
@@ -58,12 +65,19 @@ class Peer(asyncio.BufferedProtocol):
     def place_payload(
         self, kind: int, method: int, call_id: int, header: bytes, size: int
     ) -> memoryview | None:
-        """Name the memory for a large payload; None: somewhere fresh."""
-        return None
+        """Name the memory for a large payload; None: nobody wants it."""
+        return memoryview(bytearray(size))
 
     def is_target_wanted(self, kind: int, call_id: int) -> bool:
         """False when nobody waits for the payload any more: its memory may be in other use."""
         return True
+
+    def payload_dropped(self, kind: int, call_id: int) -> None:
+        """A large payload that nobody wanted has passed."""
+
+    def admit(self) -> None:
+        """Both ends have proved the secret: from now on frames may be large."""
+        self._is_admitted = True
 
     def closed(self, error: Exception | None) -> None:
         """The connection is gone."""
@@ -81,11 +95,11 @@ class Peer(asyncio.BufferedProtocol):
         header: bytes = b"",
         pieces: tuple[Piece, ...] = (),
         release: Callable[[], None] | None = None,
-    ) -> None:
+    ) -> int:
         """Queue a frame for this tick's write: (kind, method, call id, deadline ms).
 
-        Pieces are not copied: they must stay as they are until the peer has answered, or until
-        `release` is called, when the kernel has them.
+        Pieces are not copied: they must stay as they are until the frame has left, that is until
+        the peer has answered, or `release` is called. Returns the frame's mark for `has_left`.
         """
         kind, method, call_id, deadline_ms = frame
         outgoing = self._outgoing
@@ -99,11 +113,27 @@ class Peer(asyncio.BufferedProtocol):
         if header:
             outgoing.append(header)
         outgoing.extend(pieces)
+        return self._queued_bytes
 
     async def drain(self) -> None:
         """Wait while too much is queued in the transport."""
         if self._resumed is not None:
             await asyncio.shield(self._resumed)
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether more is queued than should be; see `drain`."""
+        return self._resumed is not None
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        waiting = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return waiting + size_of(self._outgoing)
+
+    def has_left(self, mark: int) -> bool:
+        """Whether nothing of a frame is needed any more: the kernel has it, or we are closed."""
+        return not self.is_open or mark <= self._queued_bytes - self.unsent_bytes
 
     def _flush(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
@@ -114,10 +144,8 @@ class Peer(asyncio.BufferedProtocol):
 
     def _release_sent(self) -> None:
         """Give back memory that the kernel has copied; look again soon if some is still queued."""
-        transport = self._transport
-        waiting = transport.get_write_buffer_size() if transport is not None else 0
-        sent = self._queued_bytes - waiting - size_of(self._outgoing)
-        while self._lent and (transport is None or self._lent[0][0] <= sent):
+        sent = self._queued_bytes - self.unsent_bytes
+        while self._lent and (self._transport is None or self._lent[0][0] <= sent):
             self._lent.popleft()[1]()
         if self._lent_timer is not None:
             self._lent_timer.cancel()
@@ -151,7 +179,7 @@ class Peer(asyncio.BufferedProtocol):
         if self._resumed is not None and not self._resumed.done():
             self._resumed.set_result(None)
             self._resumed = None
-        self._target = None
+        self._target, self._target_left = None, 0
         self._outgoing = []
         self._release_sent()
         self.closed(error)
@@ -165,31 +193,42 @@ class Peer(asyncio.BufferedProtocol):
         self._resumed = None
 
     def get_buffer(self, size_hint: int) -> memoryview:
-        if self._target is not None:
-            kind, _, call_id, _, _ = self._target_frame
-            if self.is_target_wanted(kind, call_id):
-                return self._target[self._target_filled : self._target_filled + self._target_left]
-            return memoryview(bytearray(min(SCRATCH_BYTES, self._target_left)))
-        return self._buffer[self._filled :]
+        if not self._target_left:
+            return self._buffer[self._filled :]
+        if self._is_target_wanted():
+            assert self._target is not None
+            return self._target[self._target_filled : self._target_filled + self._target_left]
+        if self._scratch is None:
+            self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        return self._scratch[: self._target_left]
 
     def buffer_updated(self, count: int) -> None:
-        if self._target is not None:
-            self._target_filled += count
-            self._target_left -= count
-            if self._target_left == 0:
-                self._finish_target()
-            return
-        self._filled += count
+        self.is_heard = True
         try:
-            self._cut_frames()
-        except WireError:
+            if self._target_left:
+                self._target_filled += count
+                self._target_left -= count
+                if not self._target_left:
+                    self._finish_target()
+            else:
+                self._filled += count
+                self._cut_frames()
+        except WireError as error:
+            log.warning("a peer does not speak our protocol: %s", error)
             self.abort()
 
+    def _is_target_wanted(self) -> bool:
+        kind, _, call_id, _, _ = self._target_frame
+        return self._target is not None and self.is_target_wanted(kind, call_id)
+
     def _finish_target(self) -> None:
+        is_wanted = self._is_target_wanted()
         target, self._target = self._target, None
-        assert target is not None
         kind, method, call_id, deadline_ms, header = self._target_frame
-        self.frame_received(kind, method, call_id, deadline_ms, header, target)
+        if is_wanted and target is not None:
+            self.frame_received(kind, method, call_id, deadline_ms, header, target)
+        else:
+            self.payload_dropped(kind, call_id)
 
     def _cut_frames(self) -> None:
         buffer, filled, position = self._buffer, self._filled, 0
@@ -197,10 +236,10 @@ class Peer(asyncio.BufferedProtocol):
             version, kind, method, call_id, header_size, payload_size, deadline_ms = (
                 FIXED.unpack_from(buffer, position)
             )
-            if version != VERSION or header_size > limits.FRAME_HEADER_BYTES_MAX:
-                raise WireError
-            if payload_size > limits.FRAME_PAYLOAD_BYTES_MAX:
-                raise WireError
+            if version != VERSION:
+                raise WireError(f"version {version}")
+            if header_size > HANDSHAKE_BYTES_MAX or payload_size:
+                self._check_sizes(header_size, payload_size)
             begin = position + FIXED_BYTES
             middle = begin + header_size
             is_direct = payload_size >= DIRECT_BYTES_MIN
@@ -213,7 +252,7 @@ class Peer(asyncio.BufferedProtocol):
                 position = self._begin_target(
                     (kind, method, call_id, deadline_ms, header), middle, payload_size
                 )
-                if self._target is not None:
+                if self._target_left:
                     break
                 continue
             position = needed
@@ -225,16 +264,25 @@ class Peer(asyncio.BufferedProtocol):
         """Start a large payload with what is here of it; returns where the next frame begins."""
         kind, method, call_id, _, header = frame
         target = self.place_payload(kind, method, call_id, header, size)
-        if target is None:
-            target = memoryview(bytearray(size))
-        assert len(target) >= size, "placed memory is too small"
         here = min(self._filled - middle, size)
-        target[:here] = self._buffer[middle : middle + here]
-        self._target, self._target_frame = target[:size], frame
+        if target is not None:
+            assert len(target) >= size, "placed memory is too small"
+            target = target[:size]
+            target[:here] = self._buffer[middle : middle + here]
+        self._target, self._target_frame = target, frame
         self._target_filled, self._target_left = here, size - here
-        if self._target_left == 0:
+        if not self._target_left:
             self._finish_target()
         return middle + here
+
+    def _check_sizes(self, header_size: int, payload_size: int) -> None:
+        """raises   WireError for what no peer sends, and for all but a handshake from strangers"""
+        if (
+            not self._is_admitted
+            or header_size > limits.FRAME_HEADER_BYTES_MAX
+            or payload_size > limits.FRAME_PAYLOAD_BYTES_MAX
+        ):
+            raise WireError(f"header of {header_size} bytes, payload of {payload_size}")
 
     def _make_room(self, position: int, needed: int) -> None:
         """Keep an unfinished frame at the front of a buffer that is large enough for it."""

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable
-from enum import IntEnum
+from enum import Enum, IntEnum
 from struct import Struct
 
 from common import faults
@@ -16,6 +16,8 @@ FIXED_BYTES = FIXED.size
 DIRECT_BYTES_MIN = 64 * 1024  # payloads from here on are received without a copy
 CALL_ID_MAX = 2**32 - 1
 NONCE_BYTES = 16
+HANDSHAKE_BYTES_MAX = 64  # header of a frame before both ends have proved the secret
+FAULT_VALUE_CHARACTERS_MAX = 4096
 
 Piece = bytes | bytearray | memoryview
 
@@ -26,9 +28,19 @@ class Kind(IntEnum):
     REQUEST = 1
     REPLY = 2
     ERROR = 3
-    CHALLENGE = 4  # server: prove the shared secret over this nonce
-    PROOF = 5
+    CHALLENGE = 4  # server, first of all: its nonce
+    PROOF = 5  # client: its nonce, and its proof over both
     GOODBYE = 6  # server: no new calls on this connection
+    WELCOME = 7  # server: its proof over both nonces; calls may begin
+    PING = 8  # client: are you there?
+    PONG = 9
+
+
+class Role(Enum):
+    """Whose proof it is, so that none can be sent back to its maker."""
+
+    CLIENT = b"client"
+    SERVER = b"server"
 
 
 class WireError(Exception):
@@ -36,20 +48,25 @@ class WireError(Exception):
 
 
 def encode_fault(fault: faults.Fault) -> bytes:
-    """Write a fault with its fields."""
-    return json.dumps({"fault": type(fault).__name__, "fields": fault.fields}).encode()
+    """Write a fault with its fields; very long values are cut."""
+    fields = {name: str(value)[:FAULT_VALUE_CHARACTERS_MAX] for name, value in fault.fields.items()}
+    return json.dumps({"fault": type(fault).__name__, "fields": fields}).encode()
 
 
 def decode_fault(data: bytes) -> faults.Fault:
-    """Read a fault; one of a class we do not know is Internal."""
-    document = json.loads(data)
-    kind = FAULTS.get(document["fault"], faults.Internal)
-    return kind(**document["fields"])
+    """Read a fault; one of a class we do not know is Internal. raises WireError"""
+    try:
+        document = json.loads(data)
+        kind = FAULTS.get(document["fault"], faults.Internal)
+        return kind(**{str(name): str(value) for name, value in document["fields"].items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WireError("not a fault") from error
 
 
-def prove(secret: bytes, nonce: bytes) -> bytes:
-    """Compute what only a holder of the secret can answer to a challenge."""
-    return hmac.digest(secret, b"ostraka-frames" + nonce, hashlib.sha256)
+def prove(secret: bytes, role: Role, server_nonce: bytes, client_nonce: bytes) -> bytes:
+    """Compute what only a holder of the secret can say of these two nonces."""
+    said = b"ostraka-frames-" + role.value + server_nonce + client_nonce
+    return hmac.digest(secret, said, hashlib.sha256)
 
 
 def size_of(pieces: Iterable[Piece]) -> int:

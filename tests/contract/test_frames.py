@@ -4,15 +4,27 @@ Method: a server with a few handlers, the real client, and raw sockets for what 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from common import faults, limits
-from common.frames import Answer, Call, FrameClient, FrameServer
-from common.frames.wire import FAULTS, FIXED, decode_fault, encode_fault
+from common.frames import Answer, Call, FrameClient, FrameServer, Handler, Patience
+from common.frames.wire import (
+    FAULTS,
+    FIXED,
+    NONCE_BYTES,
+    VERSION,
+    Kind,
+    Role,
+    decode_fault,
+    encode_fault,
+    prove,
+)
 
+SECRET = b"right"
 ECHO, SLOW, FAIL, BREAK, BIG = 1, 2, 3, 4, 5
 
 
@@ -37,7 +49,7 @@ def big(call: Call) -> Answer:
     return Answer(b"big", (b"x" * int(call.header),))
 
 
-HANDLERS = {ECHO: echo, SLOW: slow, FAIL: fail, BREAK: broken, BIG: big}
+HANDLERS: dict[int, Handler] = {ECHO: echo, SLOW: slow, FAIL: fail, BREAK: broken, BIG: big}
 
 
 @asynccontextmanager
@@ -179,9 +191,124 @@ async def test_stop_lets_calls_in_flight_finish() -> None:
 async def test_shared_secret_is_required() -> None:
     async with connected(secret=b"right") as client:
         assert (await client.call(ECHO, b"x", deadline_s=5)).header == b"x"
-    async with connected(secret=b"right", client_secret=b"wrong") as client:
+    server = FrameServer(HANDLERS, secret=b"right")
+    client = FrameClient("127.0.0.1", await server.start("127.0.0.1", 0), secret=b"wrong")
+    await client.start()
+    with pytest.raises(faults.Unavailable, match="secret"):
+        await client.wait_up(0.3)
+    with pytest.raises(faults.Unavailable):
+        await client.call(ECHO, b"x", deadline_s=5)
+    await client.stop()
+    await server.stop()
+
+
+@asynccontextmanager
+async def raw_server(
+    answer: Callable[[StreamReader, StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """The port of a server that speaks as `answer` does, after sending a challenge."""
+
+    async def greet(reader: StreamReader, writer: StreamWriter) -> None:
+        nonce = bytes(NONCE_BYTES)
+        writer.write(FIXED.pack(VERSION, Kind.CHALLENGE, 0, 0, len(nonce), 0, 0) + nonce)
+        try:
+            await answer(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@asynccontextmanager
+async def connecting(port: int, patience: Patience = Patience()) -> AsyncIterator[FrameClient]:  # noqa: B008
+    client = FrameClient("127.0.0.1", port, secret=SECRET, patience=patience)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+async def read_proof(reader: StreamReader) -> bytes:
+    """The client's nonce and proof."""
+    size = FIXED.unpack(await reader.readexactly(FIXED.size))[4]
+    return await reader.readexactly(size)
+
+
+async def test_server_must_prove_the_secret_too() -> None:
+    async def mirror(reader: StreamReader, writer: StreamWriter) -> None:
+        proof = (await read_proof(reader))[NONCE_BYTES:]
+        writer.write(FIXED.pack(VERSION, Kind.WELCOME, 0, 0, len(proof), 0, 0) + proof)
+        assert await reader.read() == b"", "a call was sent to an impostor"
+
+    async with raw_server(mirror) as port, connecting(port) as client:
         with pytest.raises(faults.Unavailable):
-            await client.call(ECHO, b"x", deadline_s=5)
+            await client.wait_up(0.3)
+
+
+HASTY = Patience(ping_s=0.1, silence_s_max=0.3)
+
+
+async def welcome(reader: StreamReader, writer: StreamWriter) -> None:
+    """Admit a client."""
+    client_nonce = (await read_proof(reader))[:NONCE_BYTES]
+    proof = prove(SECRET, Role.SERVER, bytes(NONCE_BYTES), client_nonce)
+    writer.write(FIXED.pack(VERSION, Kind.WELCOME, 0, 0, len(proof), 0, 0) + proof)
+
+
+async def test_silent_peer_is_given_up_long_before_the_deadline() -> None:
+    async def fall_silent(reader: StreamReader, writer: StreamWriter) -> None:
+        await welcome(reader, writer)
+        while await reader.read(65536):
+            pass
+
+    async with raw_server(fall_silent) as port, connecting(port, HASTY) as client:
+        await client.wait_up(5)
+        async with asyncio.timeout(5):
+            with pytest.raises(faults.Unavailable, match="lost"):
+                await client.call(ECHO, b"", deadline_s=1000)
+
+
+async def test_slow_handler_of_a_live_peer_is_waited_for() -> None:
+    server = FrameServer(HANDLERS, secret=SECRET)
+    async with connecting(await server.start("127.0.0.1", 0), HASTY) as client:
+        await client.wait_up(5)
+        assert (await client.call(SLOW, b"0.8", deadline_s=1000)).header == b"late"
+    await server.stop()
+
+
+async def test_lent_memory_of_a_cancelled_call_is_never_sent_afterwards() -> None:
+    received = asyncio.get_running_loop().create_future()
+    may_read = asyncio.Event()
+
+    async def read_late(reader: StreamReader, writer: StreamWriter) -> None:
+        await welcome(reader, writer)
+        await may_read.wait()
+        data = b""
+        try:
+            while piece := await reader.read(1 << 20):
+                data += piece
+        except ConnectionResetError:
+            pass
+        received.set_result(data)
+
+    async with raw_server(read_late) as port, connecting(port) as client:
+        await client.wait_up(5)
+        filler = bytes(limits.FRAME_PAYLOAD_BYTES_MAX)
+        lent = bytearray(b"a" * limits.FRAME_PAYLOAD_BYTES_MAX)
+        before = [client.call(ECHO, b"", filler, deadline_s=1000) for _ in range(8)]
+        call = client.call(ECHO, b"", memoryview(lent), deadline_s=1000)
+        await asyncio.sleep(0)
+        call.cancel()
+        lent[:] = b"b" * len(lent)
+        may_read.set()
+        async with asyncio.timeout(10):
+            data = await received
+        results = await asyncio.gather(*before, return_exceptions=True)
+    assert b"b" not in data[FIXED.size :]
+    assert {type(result) for result in results} == {faults.Unavailable}, "the connection was cut"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +327,7 @@ async def test_strangers_are_disconnected(data: bytes) -> None:
     writer.write(data)
     try:
         async with asyncio.timeout(5):
-            assert await reader.read() == b""
+            assert len(await reader.read()) == FIXED.size + NONCE_BYTES, "more than a challenge"
     except ConnectionResetError:
         pass
     writer.close()

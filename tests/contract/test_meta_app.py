@@ -134,9 +134,14 @@ async def test_accounts_and_keys_are_made_over_the_control_plane(
 
 
 async def test_caller_without_the_secret_gets_nothing(config: MetaServiceConfig) -> None:
-    async with running(config), hot(config, b"guessed") as meta:
+    async with running(config):
+        frames = FrameClient("127.0.0.1", config.port, secret=b"guessed")
+        await frames.start()
+        with pytest.raises(faults.Unavailable, match="secret"):
+            await frames.wait_up(0.3)
         with pytest.raises(faults.Unavailable):
-            await meta.get_topology(meta_pb2.GetTopology())
+            await MetaClient(frames, deadline_s=2).get_topology(meta_pb2.GetTopology())
+        await frames.stop()
 
 
 async def test_everything_is_there_after_a_restart(config: MetaServiceConfig) -> None:

@@ -22,8 +22,8 @@ from cli.folder import DEFAULT_DIRECTORY, ClusterFolder, ClusterIdentity
 from cli.ports import LOOPBACK
 from common import faults
 from common.limits import MIB
-from gateway.placement.survival import survives
-from gateway.placement.topology import Topology
+from common.placement.survival import survives
+from common.placement.topology import Topology
 from proto import admin_pb2, records_pb2
 
 PROBE_S = 1.0

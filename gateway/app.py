@@ -8,6 +8,7 @@ from common import faults
 from common.admin_server import AdminServer
 from common.buffers import BufferPool
 from common.clock import SystemClock
+from common.erasure.code import load_codes
 from common.frames import FrameClient
 from common.keyring import KeyRing
 from common.process import Stopper
@@ -16,7 +17,6 @@ from common.supervisor import Supervisor
 from common.telemetry import configure_logging
 from gateway.auth.credentials import Credential, CredentialCache
 from gateway.config import GatewayConfig
-from gateway.erasure.code import load_codes
 from gateway.handlers.bucket import BucketHandlers
 from gateway.handlers.delete import DeleteHandlers
 from gateway.handlers.listing import ListingHandlers

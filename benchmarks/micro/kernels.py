@@ -16,13 +16,13 @@ from functools import partial
 
 from common import checksum, limits
 from common.buffers import Buffer, BufferPool
+from common.erasure.code import Codes, ErasureCode, load_codes
+from common.erasure.layout import BLOCK_BYTES, FULL_CELL_BYTES, BlobLayout, StripeRead
 from common.keyring import KeyRing
-from gateway.erasure.code import Codes, ErasureCode, load_codes
+from common.placement.choose import choose_disks
+from common.placement.topology import Profile, Topology
 from gateway.objects.encryption import BlobCipher, DataKey
-from gateway.objects.layout import BLOCK_BYTES, FULL_CELL_BYTES, BlobLayout, StripeRead
 from gateway.objects.stripes import CellSet, encode_blocking, open_blocking
-from gateway.placement.choose import choose_disks
-from gateway.placement.topology import Profile, Topology
 from proto import records_pb2
 
 ROUNDS = 5

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from common import faults, limits
 from common.buffers import BufferPool, Reservation
 from common.concurrency import run_blocking, wait_out
-from gateway.erasure.code import Codes
-from gateway.objects.encryption import BlobCipher
-from gateway.objects.layout import (
+from common.erasure.code import Codes
+from common.erasure.layout import (
     BLOCK_BYTES,
     FULL_CELL_BYTES,
     LAYOUT_VERSION,
@@ -18,11 +17,12 @@ from gateway.objects.layout import (
     Stripe,
     layout_of,
 )
+from common.placement.choose import Placement
+from gateway.objects.encryption import BlobCipher
 from gateway.objects.nodes import Nodes
 from gateway.objects.quorum import Quorum
 from gateway.objects.stored import ByteSource
 from gateway.objects.stripes import encode_blocking
-from gateway.placement.choose import Placement
 from proto import records_pb2, storage_pb2
 
 STRIPES_IN_FLIGHT_MAX = 3

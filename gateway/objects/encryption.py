@@ -11,9 +11,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from common import faults
+from common.erasure.layout import SEALED_BYTES
 from common.keyring import KeySource
 from common.limits import PACKAGE_BYTES, PACKAGE_TAG_BYTES
-from gateway.objects.layout import SEALED_BYTES
 from proto import records_pb2
 
 METHOD = "AES256"

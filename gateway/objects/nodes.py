@@ -7,8 +7,8 @@ from typing import Protocol
 
 from common import faults
 from common.clock import Clock
-from gateway.placement.choose import Placement, choose_disks
-from gateway.placement.topology import Topology
+from common.placement.choose import Placement, choose_disks
+from common.placement.topology import Topology
 from proto import meta_pb2, records_pb2
 from storagenode.client import NodeClient
 

@@ -17,8 +17,8 @@ from prometheus_client import Counter
 from common import limits
 from common.buffers import Reservation
 from common.concurrency import run_blocking, wait_out
+from common.erasure.layout import StripeRead, layout_of_blob
 from gateway.objects.encryption import DataKey
-from gateway.objects.layout import StripeRead, layout_of_blob
 from gateway.objects.nodes import Nodes
 from gateway.objects.parts import spans
 from gateway.objects.stored import ByteSource

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable, Iterable
 
 from common import faults
+from common.erasure.layout import BLOCK_BYTES
 from common.frames import Reply
-from gateway.objects.layout import BLOCK_BYTES
 from gateway.objects.nodes import Nodes
 from gateway.objects.stripes import CellSet
 from proto import records_pb2, storage_pb2

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from common import faults
 from common.buffers import Buffer
 from common.checksum import crc32c_blocks
-from gateway.erasure.code import ErasureCode
+from common.erasure.code import ErasureCode
+from common.erasure.layout import BLOCK_BYTES, SEALED_BYTES, Stripe, StripeRead
 from gateway.objects.encryption import BlobCipher
-from gateway.objects.layout import BLOCK_BYTES, SEALED_BYTES, Stripe, StripeRead
 
 
 def encode_blocking(

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from common import checksum, faults, limits
 from common.buffers import BufferPool
+from common.erasure.code import Codes
 from common.keyring import KeyRing
-from gateway.erasure.code import Codes
 from gateway.objects.blob_writer import BlobWriter, Threads, fill
 from gateway.objects.encryption import DataKey
 from gateway.objects.nodes import Nodes

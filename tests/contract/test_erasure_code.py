@@ -14,7 +14,7 @@ import pytest
 import zfec
 
 from common.buffers import BufferPool
-from gateway.erasure.code import Codes, ErasureCode, load_codes
+from common.erasure.code import Codes, ErasureCode, load_codes
 
 GEOMETRIES = [(1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (2, 4), (3, 2), (4, 2), (8, 3), (10, 4)]
 LOSSES_MAX = 200

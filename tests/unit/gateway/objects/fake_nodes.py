@@ -11,9 +11,9 @@ from common import faults
 from common.buffers import BufferPool
 from common.checksum import crc32c_blocks
 from common.clock import SystemClock
+from common.erasure.code import load_codes
 from common.frames import Reply
 from common.keyring import KeyRing
-from gateway.erasure.code import load_codes
 from gateway.objects.blob_writer import Threads
 from gateway.objects.nodes import Nodes
 from gateway.objects.reader import ObjectReader, ObjectStream

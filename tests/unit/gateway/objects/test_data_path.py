@@ -10,7 +10,7 @@ import os
 import pytest
 
 from common import faults
-from gateway.objects.layout import SEALED_BYTES
+from common.erasure.layout import SEALED_BYTES
 from gateway.objects.reader import ObjectStream
 from tests.unit.gateway.objects.fake_nodes import (
     IDENTITY,

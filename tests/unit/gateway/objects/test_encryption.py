@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import faults
+from common.erasure.layout import SEALED_BYTES
 from common.keyring import KeyRing
 from common.limits import PACKAGE_BYTES, PACKAGE_TAG_BYTES
 from gateway.objects.encryption import BlobCipher, DataKey
-from gateway.objects.layout import SEALED_BYTES
 
 BLOB = b"b" * 16
 SIZE = 2 * PACKAGE_BYTES + 1000

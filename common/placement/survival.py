@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from gateway.placement.choose import rooms_of
-from gateway.placement.topology import Profile, Topology, Zone
+from common.placement.choose import rooms_of
+from common.placement.topology import Profile, Topology, Zone
 
 # Of a zone and the fragments of a blob in it: each number of further losses, and what is then lost.
 Losses = Callable[[Zone, int], Iterator[tuple[int, int]]]

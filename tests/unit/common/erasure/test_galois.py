@@ -5,7 +5,7 @@ import zfec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.erasure.galois import generator, inverse, invert, multiply, product
+from common.erasure.galois import generator, inverse, invert, multiply, product
 
 elements = st.integers(0, 255)
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import faults
-from gateway.placement.choose import choose_disks
+from common.placement.choose import choose_disks
 from proto import records_pb2
-from tests.unit.gateway.placement.topologies import GIB, blob_id_of, profile_of, topology_of
+from tests.unit.common.placement.topologies import GIB, blob_id_of, profile_of, topology_of
 
 READ_ONLY = records_pb2.Disk.READ_ONLY
 FAILED = records_pb2.Disk.FAILED

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from common import faults
-from gateway.placement.topology import PlacedDisk, Profile, Topology, Zone
+from common.placement.topology import PlacedDisk, Profile, Topology, Zone
 
 
 @dataclass(frozen=True, slots=True)

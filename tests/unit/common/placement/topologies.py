@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from gateway.placement.topology import Profile, Topology
+from common.placement.topology import Profile, Topology
 from proto import records_pb2
 
 GIB = 1 << 30

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import zfec
 
-from gateway.erasure.galois import Matrix, generator, invert, product
+from common.erasure.galois import Matrix, generator, invert, product
 
 log = logging.getLogger(__name__)
 

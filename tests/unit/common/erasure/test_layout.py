@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import faults
-from common.limits import BLOB_BYTES_MAX, PACKAGE_BYTES, PACKAGE_TAG_BYTES
-from gateway.objects.layout import (
+from common.erasure.layout import (
     BLOCK_BYTES,
     FULL_CELL_BYTES,
     LAYOUT_VERSION,
@@ -18,6 +17,7 @@ from gateway.objects.layout import (
     BlobLayout,
     layout_of_blob,
 )
+from common.limits import BLOB_BYTES_MAX, PACKAGE_BYTES, PACKAGE_TAG_BYTES
 from proto import records_pb2
 
 SMALL_CELL_BYTES = 2 * SEALED_BYTES  # stripes of a few packages, so that blobs have many

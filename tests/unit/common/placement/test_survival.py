@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import faults
-from gateway.placement.choose import choose_disks
-from gateway.placement.survival import survives
+from common.placement.choose import choose_disks
+from common.placement.survival import survives
 from proto import records_pb2
-from tests.unit.gateway.placement.topologies import blob_id_of, profile_of, topology_of
+from tests.unit.common.placement.topologies import blob_id_of, profile_of, topology_of
 
 BLOBS = [blob_id_of(number) for number in range(60)]
 

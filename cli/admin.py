@@ -2,36 +2,95 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cli.control import call, control_address, with_control
+from cli.bootstrap import read_bootstrap
+from cli.control import (
+    call,
+    control_address,
+    host_and_port,
+    make_account,
+    wait_until_up,
+    with_control,
+)
 from cli.folder import DEFAULT_DIRECTORY, ClusterFolder
+from common import faults
 from proto import admin_pb2, records_pb2
 
 
-def directory_option(function: Callable[..., None]) -> Callable[..., None]:
-    """Every admin command names the cluster's folder."""
-    return click.option(
-        "--directory",
-        type=click.Path(path_type=Path),
-        default=DEFAULT_DIRECTORY,
-        show_default=True,
-        help="The cluster's folder.",
-    )(function)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The cluster a command is for: a local one by its folder, or a deployed one by address."""
+
+    directory: Path
+    control: str | None
+
+    @property
+    def address(self) -> str:
+        """Its control plane. raises NotFound, Unavailable"""
+        return self.control or control_address(ClusterFolder(self.directory))
+
+    def ask(self, method: str, request: Any) -> Any:
+        """Make one call to the cluster's control plane."""
+        return with_control(self.address, lambda stub: call(getattr(stub, method), request))
 
 
-def ask(directory: Path, method: str, request: Any) -> Any:
-    """Make one call to the cluster's control plane."""
-    address = control_address(ClusterFolder(directory))
-    return with_control(address, lambda stub: call(getattr(stub, method), request))
+def for_cluster(function: Callable[..., None]) -> Callable[..., None]:
+    """Options that name the cluster; the command gets a Target."""
+
+    @click.option(
+        "--directory", type=click.Path(path_type=Path), default=DEFAULT_DIRECTORY,
+        show_default=True, help="A local cluster's folder.",
+    )  # fmt: skip
+    @click.option(
+        "--control", type=host_and_port, metavar="HOST:PORT",
+        help="A deployed cluster's metadata service, instead of a folder.",
+    )  # fmt: skip
+    @wraps(function)
+    def with_target(directory: Path, control: str | None, **others: Any) -> None:
+        function(Target(directory, control), **others)
+
+    return with_target
 
 
 @click.group("admin")
 def command() -> None:
     """Administer a running cluster."""
+
+
+@command.command("bootstrap")
+@for_cluster
+@click.option("--wait", "wait_s", type=click.FloatRange(0, 3600), default=0.0,
+              help="Seconds to wait for a metadata service that does not answer yet.")  # fmt: skip
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def bootstrap(target: Target, wait_s: float, files: tuple[Path, ...]) -> None:
+    """Make the accounts and keys of bootstrap files.
+
+    What is there already stays: applying a file twice changes nothing. Exit code 1 if an account
+    or key of the same name is another one.
+    """
+    plans = [(file, read_bootstrap(file)) for file in files]
+    for file, plan in plans:
+        if plan.region is not None or plan.domains is not None:
+            raise faults.Invalid(
+                "region" if plan.region is not None else "domains", str(file),
+                "belongs into the configuration of a running cluster's processes",
+            )  # fmt: skip
+    accounts = [account for _, plan in plans for account in plan.accounts]
+
+    async def make_all(stub: Any) -> None:
+        await wait_until_up(stub, wait_s)
+        for account in accounts:
+            await make_account(stub, account)
+
+    with_control(target.address, make_all)
+    keys = sum(len(account.keys) for account in accounts)
+    click.echo(f"accounts: {len(accounts)}, keys: {keys}; all there")
 
 
 @command.group("account")
@@ -40,31 +99,31 @@ def account() -> None:
 
 
 @account.command("create")
-@directory_option
+@for_cluster
 @click.option("--name", required=True, help="Display name.")
 @click.option("--email", default="")
 @click.option("--id", "account_id", default="", help="12 digits. [default: made up]")
-def create_account(directory: Path, name: str, email: str, account_id: str) -> None:
+def create_account(target: Target, name: str, email: str, account_id: str) -> None:
     """Make an account."""
     record = records_pb2.Account(account_id=account_id, name=name, email=email)
-    reply = ask(directory, "CreateAccount", admin_pb2.CreateAccountRequest(account=record))
+    reply = target.ask("CreateAccount", admin_pb2.CreateAccountRequest(account=record))
     click.echo(json.dumps(_account(reply.account), indent=1))
 
 
 @account.command("list")
-@directory_option
-def list_accounts(directory: Path) -> None:
+@for_cluster
+def list_accounts(target: Target) -> None:
     """List all accounts."""
-    reply = ask(directory, "ListAccounts", admin_pb2.ListAccountsRequest())
+    reply = target.ask("ListAccounts", admin_pb2.ListAccountsRequest())
     click.echo(json.dumps([_account(record) for record in reply.accounts], indent=1))
 
 
 @account.command("delete")
-@directory_option
+@for_cluster
 @click.argument("account_id")
-def delete_account(directory: Path, account_id: str) -> None:
+def delete_account(target: Target, account_id: str) -> None:
     """Delete an account without buckets, and its keys."""
-    ask(directory, "DeleteAccount", admin_pb2.DeleteAccountRequest(account_id=account_id))
+    target.ask("DeleteAccount", admin_pb2.DeleteAccountRequest(account_id=account_id))
 
 
 @command.group("key")
@@ -73,39 +132,39 @@ def key() -> None:
 
 
 @key.command("create")
-@directory_option
+@for_cluster
 @click.argument("account_id")
-def create_key(directory: Path, account_id: str) -> None:
+def create_key(target: Target, account_id: str) -> None:
     """Make a key pair; the secret is shown this once."""
-    reply = ask(directory, "CreateKey", admin_pb2.CreateKeyRequest(account_id=account_id))
+    reply = target.ask("CreateKey", admin_pb2.CreateKeyRequest(account_id=account_id))
     click.echo(json.dumps(_key(reply) | {"secret_key": reply.secret_key}, indent=1))
 
 
 @key.command("list")
-@directory_option
+@for_cluster
 @click.argument("account_id", default="")
-def list_keys(directory: Path, account_id: str) -> None:
+def list_keys(target: Target, account_id: str) -> None:
     """List the keys of an account, or of all."""
-    reply = ask(directory, "ListKeys", admin_pb2.ListKeysRequest(account_id=account_id))
+    reply = target.ask("ListKeys", admin_pb2.ListKeysRequest(account_id=account_id))
     click.echo(json.dumps([_key(record) for record in reply.keys], indent=1))
 
 
 @key.command("disable")
-@directory_option
+@for_cluster
 @click.argument("access_key")
 @click.option("--enable", is_flag=True, help="Undo it.")
-def disable_key(directory: Path, access_key: str, enable: bool) -> None:
+def disable_key(target: Target, access_key: str, enable: bool) -> None:
     """Disable a key; within seconds it works nowhere."""
     request = admin_pb2.SetKeyEnabledRequest(access_key=access_key, enabled=enable)
-    ask(directory, "SetKeyEnabled", request)
+    target.ask("SetKeyEnabled", request)
 
 
 @key.command("delete")
-@directory_option
+@for_cluster
 @click.argument("access_key")
-def delete_key(directory: Path, access_key: str) -> None:
+def delete_key(target: Target, access_key: str) -> None:
     """Delete a key."""
-    ask(directory, "DeleteKey", admin_pb2.DeleteKeyRequest(access_key=access_key))
+    target.ask("DeleteKey", admin_pb2.DeleteKeyRequest(access_key=access_key))
 
 
 def _account(record: records_pb2.Account) -> dict[str, str]:

@@ -102,7 +102,8 @@ def _tables(entry: dict[str, Any], name: str, where: str) -> Iterator[tuple[str,
 def _text(entry: dict[str, Any], name: str, where: str) -> str:
     value = entry.get(name, "")
     if not isinstance(value, str):
-        raise faults.Invalid(f"{where}{name}", str(value), "must be text, in quotes")
+        shown = "" if name == "secret_key" else str(value)
+        raise faults.Invalid(f"{where}{name}", shown, "must be text, in quotes")
     return value
 
 
@@ -121,27 +122,25 @@ def _unique(values: list[str], where: str, name: str) -> None:
 def root_account(path: Path) -> AccountPlan:
     """The account of a cluster without a bootstrap file; made once, kept in `path` (0600).
 
+    The file is a bootstrap file itself: it can be applied to any cluster.
+
     raises   Invalid if the file is damaged
     """
     if not path.exists():
         lines = (
-            f'account_id = "{secrets.randbelow(9 * 10**11) + 10**11}"',
+            "[[accounts]]",
+            f'id = "{secrets.randbelow(9 * 10**11) + 10**11}"',
             f'canonical_id = "{secrets.token_hex(32)}"',
+            'name = "root"',
+            "[[accounts.keys]]",
             f'access_key = "{"OSTK" + secrets.token_hex(8).upper()}"',
             f'secret_key = "{secrets.token_urlsafe(30)}"',
         )
         write_private(path, ("\n".join(lines) + "\n").encode())
-    found = _read_toml(path, "credentials")
-    try:
-        return AccountPlan(
-            found["account_id"],
-            found["canonical_id"],
-            "root",
-            "",
-            (KeyPair(found["access_key"], found["secret_key"]),),
-        )
-    except KeyError as error:
-        raise faults.Invalid("credentials", str(path), f"has no {error}") from error
+    accounts = read_bootstrap(path).accounts
+    if len(accounts) != 1 or not accounts[0].keys:
+        raise faults.Invalid("credentials", str(path), "must hold one account with its keys")
+    return accounts[0]
 
 
 def _read_toml(path: Path, what: str) -> dict[str, Any]:

@@ -5,30 +5,21 @@ Exit codes: 0 done, 1 it could not be done (one line says why), 2 wrong usage or
 """
 
 import importlib
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from cli.lifeline import end_with
+from cli.service import SERVICES, service_command
 from common import faults
-from common.config import load
 
 COMMANDS = {
     "up": "cli.up",
     "down": "cli.down",
     "status": "cli.status",
     "admin": "cli.admin",
+    "init": "cli.init",
 }
-SERVICES = {
-    "gateway": ("gateway", "GatewayConfig", "the S3 endpoint"),
-    "metaservice": ("metaservice", "MetaServiceConfig", "the metadata service"),
-    "storagenode": ("storagenode", "StorageNodeConfig", "a storage node"),
-    "workers": ("workers", "WorkersConfig", "background workers"),
-}
-EXIT_FAILED, EXIT_CONFIG = 1, 2
+EXIT_FAILED = 1
 
 
 class OstrakaGroup(click.Group):
@@ -39,7 +30,7 @@ class OstrakaGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in SERVICES:
-            return _service_command(cmd_name)
+            return service_command(SERVICES[cmd_name], describe)
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
@@ -63,38 +54,13 @@ class OstrakaGroup(click.Group):
 def describe(fault: faults.Fault) -> str:
     """A fault in words for a terminal."""
     if isinstance(fault, faults.Invalid):
-        return f"{fault.field}: {fault.reason}" + (f" ({fault.value})" if fault.value else "")
+        place = f"{fault.field}: " if fault.field else ""
+        return place + fault.reason + (f" ({fault.value})" if fault.value else "")
     if isinstance(fault, faults.NotFound):
         return f"there is no {fault.kind} {fault.name}".rstrip()
     if isinstance(fault, faults.AlreadyExists):
         return f"{fault.kind} {fault.name} exists already, and is another one"
     return str(fault.fields.get("detail", "")) or type(fault).__name__
-
-
-def _service_command(name: str) -> click.Command:
-    package, config_class, what = SERVICES[name]
-
-    @click.command(name, help=f"Run {what} alone, as containers and systemd do.")
-    @click.option(
-        "--config",
-        "config_file",
-        type=click.Path(path_type=Path),
-        help="TOML file; OSTRAKA_SECTION__FIELD in the environment overrides it.",
-    )
-    @click.option("--parent", type=int, hidden=True)
-    def run_service(config_file: Path | None, parent: int | None) -> None:
-        if parent is not None:
-            end_with(parent)
-        kind = getattr(importlib.import_module(f"{package}.config"), config_class)
-        try:
-            config = load(kind, config_file)
-        except faults.Invalid as invalid:
-            click.echo(f"ostraka {name}: {describe(invalid)}", err=True)
-            sys.exit(EXIT_CONFIG)
-        run: Callable[[Any], int] = importlib.import_module(f"{package}.app").run
-        sys.exit(run(config))
-
-    return run_service
 
 
 @click.group(cls=OstrakaGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,9 +38,9 @@ class Child:
     name: str
     zone: str
     address: str
-    config_file: Path
-    log_file: Path
-    program: tuple[str, ...] = ()  # other than ours, for tests
+    config_file: Path | None
+    log_file: Path | None  # none: it writes where we write
+    program: tuple[str, ...] = ()  # other than the usual
     process: "subprocess.Popen[bytes] | None" = None
     failures: int = 0
     restart_at_s: float = 0.0
@@ -71,13 +72,17 @@ class Child:
             )
         self.started_s = time.monotonic()
 
-    def _open_log(self) -> BinaryIO:
+    def _open_log(self) -> AbstractContextManager[BinaryIO | None]:
+        if self.log_file is None:
+            return nullcontext()
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_BYTES_MAX:
             self.log_file.replace(self.log_file.with_suffix(".old"))
         return self.log_file.open("ab")
 
     def last_words(self) -> str:
         """The last error in its log, in one line; empty if there is none."""
+        if self.log_file is None:
+            return ""
         try:
             with self.log_file.open("rb") as log:
                 log.seek(max(0, self.log_file.stat().st_size - LAST_WORDS_BYTES))
@@ -131,8 +136,9 @@ def how_it_ended(child: Child) -> str:
     code = child.process.returncode if child.process is not None else None
     if code is not None and code < 0:
         return f"was killed by signal {-code}"
-    words = child.last_words()
-    return f"ended ({words})" if words else f"ended with code {code}, see {child.log_file}"
+    if words := child.last_words():
+        return f"ended ({words})"
+    return f"ended with code {code}" + (f", see {child.log_file}" if child.log_file else "")
 
 
 def stop(children: Iterable[Child], patience_s: float = STOP_S) -> list[str]:

@@ -17,12 +17,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cli.control import call, control_address, with_control
+from cli.control import call, control_address, host_and_port, with_control
 from cli.folder import DEFAULT_DIRECTORY, ClusterFolder, ClusterIdentity
 from cli.ports import LOOPBACK
 from common import faults
 from common.limits import MIB
-from common.placement.survival import survives
+from common.placement.survival import UNREADABLE, survives
 from common.placement.topology import Topology
 from proto import admin_pb2, records_pb2
 
@@ -40,13 +40,15 @@ TROUBLE = {
     "--directory", type=click.Path(path_type=Path), default=DEFAULT_DIRECTORY, show_default=True,
     help="The cluster's folder.",
 )  # fmt: skip
+@click.option("--control", type=host_and_port, metavar="HOST:PORT",
+              help="A deployed cluster's metadata service, instead of a folder.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The documented JSON form.")
-def command(directory: Path, as_json: bool) -> None:
+def command(directory: Path, control: str | None, as_json: bool) -> None:
     """Show processes, zones, disks, capacity, and what is degraded.
 
     Exit code 0 for a healthy or degraded cluster, 1 for one that is unavailable or stopped.
     """
-    picture = collect(ClusterFolder(directory))
+    picture = collect_from(control) if control else collect(ClusterFolder(directory))
     if as_json:
         click.echo(json.dumps(picture, indent=1))
     else:
@@ -55,21 +57,11 @@ def command(directory: Path, as_json: bool) -> None:
 
 
 def collect(folder: ClusterFolder) -> dict[str, Any]:
-    """The picture of a cluster. raises NotFound if there is none"""
+    """The picture of a local cluster. raises NotFound if there is none"""
     identity = folder.load()
     state = folder.read_state()
-    picture: dict[str, Any] = {
-        "endpoint": state.get("endpoint", f"http://{LOOPBACK}:{identity.port}"),
-        "state": "stopped",
-        "survives": "",
-        "metadata_survives": "",
-        "capacity_bytes": 0,
-        "used_bytes": 0,
-        "degraded_blobs": 0,
-        "garbage_pending": 0,
-        "problems": [],
-        "processes": state.get("processes", []),
-    }
+    endpoint = state.get("endpoint", f"http://{LOOPBACK}:{identity.port}")
+    picture = _blank(endpoint, "stopped", state.get("processes", []))
     if folder.supervisor() is None:
         for process in picture["processes"]:
             process["pid"], process["state"] = None, "stopped"
@@ -78,16 +70,71 @@ def collect(folder: ClusterFolder) -> dict[str, Any]:
     try:
         if any(p["name"] == "metaservice" and p["state"] in TROUBLE for p in picture["processes"]):
             raise faults.Unavailable("the metadata service does not answer")
-        reply = with_control(
-            control_address(folder),
-            lambda stub: call(stub.ClusterStatus, admin_pb2.ClusterStatusRequest()),
-        )
+        reply = _ask(control_address(folder))
     except faults.Unavailable:
-        picture["state"] = "unavailable"
-        picture["problems"] = ["the metadata service does not answer: nothing can be read"]
+        _say_unavailable(picture)
         return picture
     _describe(picture, reply)
+    others = [p for p in picture["processes"] if p["role"] in ("gateway", "workers")]
+    troubles = [f"{p['name']} {TROUBLE[p['state']]}" for p in others if p["state"] in TROUBLE]
+    if troubles:
+        picture["problems"] += troubles
+        picture["state"] = "degraded" if picture["state"] == "healthy" else picture["state"]
+    if not any(p["role"] == "gateway" and p["state"] == "running" for p in others):
+        picture["state"] = "unavailable"
     return picture
+
+
+def collect_from(address: str) -> dict[str, Any]:
+    """The picture of a deployed cluster, as far as its metadata service sees: no gateways."""
+    metaservice = {
+        "role": "metaservice", "name": "metaservice", "zone": "", "pid": None,
+        "address": address, "state": "running",
+    }  # fmt: skip
+    picture = _blank("", "unavailable", [metaservice])
+    try:
+        reply = _ask(address)
+    except faults.Unavailable:
+        metaservice["state"] = "unresponsive"
+        _say_unavailable(picture)
+        return picture
+    alive = {node.name for node in reply.nodes if node.is_alive}
+    picture["processes"] += [
+        {
+            "role": "storagenode", "name": node.name, "zone": node.zone, "pid": None,
+            "address": node.address, "state": "running" if node.name in alive else "unresponsive",
+        }
+        for node in sorted(reply.topology.nodes, key=lambda node: node.name)
+    ]  # fmt: skip
+    _describe(picture, reply)
+    return picture
+
+
+def _blank(endpoint: str, state: str, processes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "endpoint": endpoint,
+        "state": state,
+        "survives": "",
+        "metadata_survives": "",
+        "capacity_bytes": 0,
+        "used_bytes": 0,
+        "degraded_blobs": 0,
+        "garbage_pending": 0,
+        "problems": [],
+        "processes": processes,
+    }
+
+
+def _ask(address: str) -> admin_pb2.ClusterStatusReply:
+    reply: admin_pb2.ClusterStatusReply = with_control(
+        address, lambda stub: call(stub.ClusterStatus, admin_pb2.ClusterStatusRequest())
+    )
+    return reply
+
+
+def _say_unavailable(picture: dict[str, Any]) -> None:
+    picture["state"] = "unavailable"
+    picture["problems"] = ["the metadata service does not answer: nothing can be read"]
 
 
 async def _probe_all(processes: list[dict[str, Any]], identity: ClusterIdentity) -> None:
@@ -128,8 +175,6 @@ def _describe(picture: dict[str, Any], reply: admin_pb2.ClusterStatusReply) -> N
         for disk in disks
         if not _is_up(disk, away)
     ]
-    others = [p for p in picture["processes"] if p["role"] in ("gateway", "workers")]
-    problems += [f"{p['name']} {TROUBLE[p['state']]}" for p in others if p["state"] in TROUBLE]
     if reply.degraded_blobs:
         problems.append(f"{reply.degraded_blobs} blobs miss a fragment or lie off their zone")
     picture["survives"] = survives(topology, profile, away)
@@ -140,8 +185,7 @@ def _describe(picture: dict[str, Any], reply: admin_pb2.ClusterStatusReply) -> N
     picture["garbage_pending"] = reply.garbage_pending
     picture["problems"] = problems
     picture["state"] = "degraded" if problems else "healthy"
-    has_gateway = any(p["role"] == "gateway" and p["state"] == "running" for p in others)
-    if not has_gateway or len(lost) > profile.m:
+    if picture["survives"] == UNREADABLE or (lost and not profile.m) or not disks:
         picture["state"] = "unavailable"
 
 
@@ -161,7 +205,7 @@ def _trouble(disk: records_pb2.Disk, away: set[str]) -> str:
 
 def _show(picture: dict[str, Any]) -> None:
     out = Console(highlight=False, soft_wrap=True)
-    out.print(f"{picture['endpoint']}  [bold]{picture['state']}[/bold]")
+    out.print(f"{picture['endpoint'] or 'cluster'}  [bold]{picture['state']}[/bold]")
     if picture["survives"]:
         out.print(f"  data survives the loss of: {picture['survives']}")
         out.print(f"  metadata survives the loss of: {picture['metadata_survives']}")

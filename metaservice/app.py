@@ -1,6 +1,7 @@
 """The metadata service process: builds every part and wires them."""
 
 import logging
+import secrets
 from functools import partial
 
 from common import faults
@@ -97,11 +98,12 @@ class MetaServiceApp:
             raise faults.Invalid("directory", str(config.directory), "of a newer Ostraka")
         known = await transaction.get(CLUSTER_ID)
         if known is not None:
-            if known.decode() != config.cluster_id:
+            if config.cluster_id not in ("", known.decode()):
                 raise faults.Invalid("directory", str(config.directory), "of another cluster")
             return admin_pb2.SetDiskStateReply()
         transaction.put(FORMAT, keys.uint64(FORMAT_NUMBER))
-        transaction.put(CLUSTER_ID, config.cluster_id.encode())
+        cluster_id = config.cluster_id or secrets.token_hex(16)
+        transaction.put(CLUSTER_ID, cluster_id.encode())
         transaction.put(REGION, config.region.encode())
         transaction.put(EPOCH, keys.uint64(1))
         for profile in config.profiles:

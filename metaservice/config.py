@@ -20,7 +20,7 @@ class MetaServiceConfig:
 
     directory: Path  # where the embedded engine keeps its files
     keyring_file: Path  # master keys, mode 600
-    cluster_id: str  # of the cluster this service describes
+    cluster_id: str = ""  # of the cluster; empty: made up for a new store, then kept
     host: str = "127.0.0.1"  # hot plane
     port: int = 0  # hot plane; 0 chooses a free one
     control_host: str = "127.0.0.1"  # gRPC

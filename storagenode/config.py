@@ -18,7 +18,7 @@ class StorageNodeConfig:
     metaservice_port: int
     host: str = "127.0.0.1"  # hot plane
     port: int = 0  # hot plane; 0 chooses a free one
-    advertise_host: str = ""  # where others reach us; default: host
+    advertise_host: str = ""  # where others reach us; default: host, if that is one address
     control_host: str = "127.0.0.1"  # gRPC
     control_port: int = 0
     admin_host: str = "127.0.0.1"  # health and metrics
@@ -29,3 +29,7 @@ class StorageNodeConfig:
     buffer_bytes: int = 64 * MIB  # memory for cells that is kept for reuse
     secret_file: Path | None = None  # cluster secret that peers must prove
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __post_init__(self) -> None:
+        if not self.advertise_host and self.host in ("", "0.0.0.0", "::"):  # noqa: S104
+            raise ValueError("a node that listens on all addresses needs an advertise_host")

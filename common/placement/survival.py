@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from common.placement.choose import rooms_of
 from common.placement.topology import Profile, Topology, Zone
 
+UNREADABLE = "nothing: some data cannot be read now"
+
 # Of a zone and the fragments of a blob in it: each number of further losses, and what is then lost.
 Losses = Callable[[Zone, int], Iterator[tuple[int, int]]]
 
@@ -45,7 +47,7 @@ def survives(topology: Topology, profile: Profile, down: Collection[str] = ()) -
 
 def _sentence(zones: int, disks: int) -> str:
     if zones < 0:
-        return "nothing: some data cannot be read now"
+        return UNREADABLE
     if zones and disks > zones:
         return f"any {_count(zones, 'zone')} or any {_count(disks, 'disk')}"
     if zones:

@@ -28,7 +28,10 @@ FORMAT = 1
 EXTENT_BYTES = 256 * MIB
 RESERVE_BYTES = 1 * GIB
 DEFAULT_DIRECTORY = Path("ostraka-data")
-OWN_NAMES = {"run", "logs", "config", "cluster.json", "keyring.json", "secret", "credentials.toml"}
+OWN_NAMES = {
+    "run", "logs", "config", "cluster.json", "keyring.json", "secret", "credentials.toml",
+    "lost+found",  # of a file system's own
+}  # fmt: skip
 LOCK_S = 0.5  # a look at the lock holds it for an instant; beyond this it is a supervisor
 POLL_S = 0.02
 
@@ -46,6 +49,7 @@ class ClusterIdentity:
     ports: dict[str, int] = field(default_factory=dict)
     format: int = FORMAT
     is_bootstrapped: bool = False  # accounts came from a file: no root account is made
+    was_up: bool = False  # there is metadata that must not be made anew
 
 
 class ClusterFolder:
@@ -61,6 +65,10 @@ class ClusterFolder:
     @property
     def lock_file(self) -> Path:
         return self.path / "run" / "lock"
+
+    @property
+    def meta(self) -> Path:
+        return self.path / "meta"
 
     @property
     def keyring_file(self) -> Path:
@@ -88,8 +96,9 @@ class ClusterFolder:
             raise faults.Invalid("directory", ascii(str(self.path)), "has unprintable characters")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            foreign = any(entry.name not in OWN_NAMES for entry in self.path.iterdir())
-            if foreign and not self.exists():
+            # A start that was cut short may have left a file before its renaming.
+            names = {entry.name.removesuffix(".new") for entry in self.path.iterdir()}
+            if names - OWN_NAMES and not self.exists():
                 raise faults.Invalid(
                     "directory", str(self.path), "holds other files; choose an empty one"
                 )
@@ -135,6 +144,18 @@ class ClusterFolder:
         identity = ClusterIdentity(secrets.token_hex(16), region, domains, zones, 1, 0)
         self.save(identity)
         return identity
+
+    def check_whole(self, identity: ClusterIdentity) -> None:
+        """Refuse to start without what cannot be made again. raises Invalid
+
+        New metadata beside old disks would take all their fragments for garbage.
+        """
+        if not identity.was_up:
+            return
+        for path in (self.meta, self.keyring_file, self.secret_file):
+            is_empty = path.is_dir() and not any(path.iterdir())
+            if is_empty or not path.exists():
+                raise faults.Invalid(path.name, str(path), "is missing: restore it from its backup")
 
     def lock(self) -> BinaryIO:
         """Hold the folder; released when the process ends. raises Invalid"""

@@ -19,7 +19,7 @@ COMMANDS = {
     "admin": "cli.admin",
     "init": "cli.init",
 }
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 class OstrakaGroup(click.Group):
@@ -43,6 +43,8 @@ class OstrakaGroup(click.Group):
         except faults.Fault as fault:
             click.echo(f"ostraka: {describe(fault)}", err=True)
             ctx.exit(EXIT_FAILED)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
             raise  # whoever read our output has seen enough: click ends quietly
         except OSError as error:

@@ -55,7 +55,7 @@ class Plan:
         return self._child(
             "metaservice", "metaservice", "", self.meta_port,
             {
-                "directory": self._folder.path / "meta",
+                "directory": self._folder.meta,
                 "keyring_file": self._folder.keyring_file,
                 "secret_file": self._folder.secret_file,
                 "cluster_id": self._identity.cluster_id,

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cli.control import call, control_address, host_and_port, with_control
@@ -212,10 +213,10 @@ def _show(picture: dict[str, Any]) -> None:
         used, capacity = picture["used_bytes"] // MIB, picture["capacity_bytes"] // MIB
         out.print(f"  {used:,} MiB of {capacity:,} MiB on all disks used, parity included")
     for problem in picture["problems"]:
-        out.print("  [yellow]![/yellow]", problem)
+        out.print("  [yellow]![/yellow]", escape(problem))
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, no_wrap=True)
     for process in picture["processes"]:
-        table.add_row(*[str(process[column] or "") for column in COLUMNS])
+        table.add_row(*[escape(str(process[column] or "")) for column in COLUMNS])
     out.print(table)

@@ -67,11 +67,10 @@ class LocalCluster:
         self._lock = self._folder.lock()
         self._progress("looking for processes of an earlier run")
         end_all(self._leftovers, STOP_S)
+        port = self._port(port)
         identity = self._identity = self._load_or_create(zones, bootstrap)
-        identity.port = port or identity.port or DEFAULT_PORT
+        identity.port = port
         identity.gateways = gateways or os.cpu_count() or 1
-        if trouble := port_trouble(identity.port):
-            raise faults.Invalid("port", str(identity.port), trouble)
         plan = self._plan = Plan(self._folder, identity)
         self._write_state()
         accounts = self._accounts(identity, bootstrap)
@@ -81,6 +80,8 @@ class LocalCluster:
         )
         self._start_children(plan.gateways)
         self._wait_for_endpoint(identity.port, plan)
+        identity.was_up = True
+        self._folder.save(identity)
         self._write_state()
         key = next((key for account in accounts for key in account.keys), None)
         picture = collect(self._folder)
@@ -110,6 +111,13 @@ class LocalCluster:
         with contextlib.suppress(OSError):
             self._write_state()
 
+    def _port(self, wanted: int | None) -> int:
+        """The endpoint's port; before anything is made, so that trouble leaves nothing behind."""
+        port = wanted or (self._folder.load().port if self._folder.exists() else 0) or DEFAULT_PORT
+        if trouble := port_trouble(port):
+            raise faults.Invalid("port", str(port), trouble)
+        return port
+
     def _accounts(
         self, identity: ClusterIdentity, bootstrap: Bootstrap | None
     ) -> Sequence[AccountPlan]:
@@ -127,6 +135,7 @@ class LocalCluster:
             identity = self._folder.create(zones or DEFAULT_ZONES, region, [])
         else:
             identity = self._folder.load()
+            self._folder.check_whole(identity)
         if zones is not None and zones != identity.zones:
             raise faults.Invalid("zones", str(zones), f"this cluster has {identity.zones}")
         if bootstrap is not None:

@@ -20,12 +20,11 @@ from rich.table import Table
 
 from cli.control import call, control_address, host_and_port, with_control
 from cli.folder import DEFAULT_DIRECTORY, ClusterFolder, ClusterIdentity
+from cli.picture import blank_picture, describe_cluster, say_unavailable
 from cli.ports import LOOPBACK
 from common import faults
 from common.limits import MIB
-from common.placement.survival import UNREADABLE, survives
-from common.placement.topology import Topology
-from proto import admin_pb2, records_pb2
+from proto import admin_pb2
 
 PROBE_S = 1.0
 COLUMNS = ("role", "name", "zone", "pid", "address", "state")
@@ -62,7 +61,7 @@ def collect(folder: ClusterFolder) -> dict[str, Any]:
     identity = folder.load()
     state = folder.read_state()
     endpoint = state.get("endpoint", f"http://{LOOPBACK}:{identity.port}")
-    picture = _blank(endpoint, "stopped", state.get("processes", []))
+    picture = blank_picture(endpoint, "stopped", state.get("processes", []))
     if folder.supervisor() is None:
         for process in picture["processes"]:
             process["pid"], process["state"] = None, "stopped"
@@ -73,9 +72,9 @@ def collect(folder: ClusterFolder) -> dict[str, Any]:
             raise faults.Unavailable("the metadata service does not answer")
         reply = _ask(control_address(folder))
     except faults.Unavailable:
-        _say_unavailable(picture)
+        say_unavailable(picture)
         return picture
-    _describe(picture, reply)
+    describe_cluster(picture, reply)
     others = [p for p in picture["processes"] if p["role"] in ("gateway", "workers")]
     troubles = [f"{p['name']} {TROUBLE[p['state']]}" for p in others if p["state"] in TROUBLE]
     if troubles:
@@ -92,12 +91,12 @@ def collect_from(address: str) -> dict[str, Any]:
         "role": "metaservice", "name": "metaservice", "zone": "", "pid": None,
         "address": address, "state": "running",
     }  # fmt: skip
-    picture = _blank("", "unavailable", [metaservice])
+    picture = blank_picture("", "unavailable", [metaservice])
     try:
         reply = _ask(address)
     except faults.Unavailable:
         metaservice["state"] = "unresponsive"
-        _say_unavailable(picture)
+        say_unavailable(picture)
         return picture
     alive = {node.name for node in reply.nodes if node.is_alive}
     picture["processes"] += [
@@ -107,23 +106,8 @@ def collect_from(address: str) -> dict[str, Any]:
         }
         for node in sorted(reply.topology.nodes, key=lambda node: node.name)
     ]  # fmt: skip
-    _describe(picture, reply)
+    describe_cluster(picture, reply)
     return picture
-
-
-def _blank(endpoint: str, state: str, processes: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "endpoint": endpoint,
-        "state": state,
-        "survives": "",
-        "metadata_survives": "",
-        "capacity_bytes": 0,
-        "used_bytes": 0,
-        "degraded_blobs": 0,
-        "garbage_pending": 0,
-        "problems": [],
-        "processes": processes,
-    }
 
 
 def _ask(address: str) -> admin_pb2.ClusterStatusReply:
@@ -131,11 +115,6 @@ def _ask(address: str) -> admin_pb2.ClusterStatusReply:
         address, lambda stub: call(stub.ClusterStatus, admin_pb2.ClusterStatusRequest())
     )
     return reply
-
-
-def _say_unavailable(picture: dict[str, Any]) -> None:
-    picture["state"] = "unavailable"
-    picture["problems"] = ["the metadata service does not answer: nothing can be read"]
 
 
 async def _probe_all(processes: list[dict[str, Any]], identity: ClusterIdentity) -> None:
@@ -162,46 +141,6 @@ async def _probe(port: int) -> str:
     except OSError:
         return "waiting"  # it does not listen yet
     return "running" if words[1:2] == [b"200"] else "waiting"
-
-
-def _describe(picture: dict[str, Any], reply: admin_pb2.ClusterStatusReply) -> None:
-    topology = Topology(reply.topology)
-    disks = [disk for disk in reply.topology.disks if disk.state != records_pb2.Disk.REMOVED]
-    away = {node.name for node in reply.nodes if not node.is_alive}
-    up = [disk for disk in disks if _is_up(disk, away)]
-    lost = [disk for disk in disks if not _is_readable(disk, away)]
-    profile = topology.profiles["STANDARD"]
-    problems = [
-        f"{disk.zone}: {disk.node_name} {_trouble(disk, away)}"
-        for disk in disks
-        if not _is_up(disk, away)
-    ]
-    if reply.degraded_blobs:
-        problems.append(f"{reply.degraded_blobs} blobs miss a fragment or lie off their zone")
-    picture["survives"] = survives(topology, profile, away)
-    picture["metadata_survives"] = reply.metadata_survives
-    picture["capacity_bytes"] = sum(disk.capacity_bytes for disk in up)
-    picture["used_bytes"] = sum(disk.used_bytes for disk in up)
-    picture["degraded_blobs"] = reply.degraded_blobs
-    picture["garbage_pending"] = reply.garbage_pending
-    picture["problems"] = problems
-    picture["state"] = "degraded" if problems else "healthy"
-    if picture["survives"] == UNREADABLE or (lost and not profile.m) or not disks:
-        picture["state"] = "unavailable"
-
-
-def _is_up(disk: records_pb2.Disk, away: set[str]) -> bool:
-    return disk.node_name not in away and disk.state == records_pb2.Disk.UP
-
-
-def _is_readable(disk: records_pb2.Disk, away: set[str]) -> bool:
-    return disk.node_name not in away and disk.state != records_pb2.Disk.FAILED
-
-
-def _trouble(disk: records_pb2.Disk, away: set[str]) -> str:
-    if disk.node_name in away:
-        return "does not answer"
-    return f"disk {disk.disk_id} is {records_pb2.Disk.State.Name(disk.state).lower()}"
 
 
 def _show(picture: dict[str, Any]) -> None:

@@ -160,6 +160,18 @@ async def test_folder_of_another_cluster_is_refused(config: MetaServiceConfig) -
             raise AssertionError("it started")
 
 
+async def test_unnamed_cluster_makes_up_its_id_once(config: MetaServiceConfig) -> None:
+    unnamed = replace(config, cluster_id="")
+    ids = []
+    for _ in range(2):
+        async with running(unnamed), hot(config, b"of the cluster") as meta:
+            ids.append((await beat(meta)).cluster_id)
+    assert len(ids[0]) == 32 and ids[0] == ids[1]
+    with pytest.raises(faults.Invalid, match="another cluster"):
+        async with running(config):
+            raise AssertionError("it started")
+
+
 async def test_folder_of_a_newer_format_is_refused(config: MetaServiceConfig) -> None:
     async with running(config):
         pass

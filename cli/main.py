@@ -30,7 +30,7 @@ class OstrakaGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in SERVICES:
-            return service_command(SERVICES[cmd_name], describe)
+            return service_command(SERVICES[cmd_name])
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
@@ -41,7 +41,7 @@ class OstrakaGroup(click.Group):
         try:
             return super().invoke(ctx)
         except faults.Fault as fault:
-            click.echo(f"ostraka: {describe(fault)}", err=True)
+            click.echo(f"ostraka: {faults.in_words(fault)}", err=True)
             ctx.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
@@ -51,18 +51,6 @@ class OstrakaGroup(click.Group):
             place = f"{error.filename}: " if error.filename else ""
             click.echo(f"ostraka: {place}{(error.strerror or str(error)).lower()}", err=True)
             ctx.exit(EXIT_FAILED)
-
-
-def describe(fault: faults.Fault) -> str:
-    """A fault in words for a terminal."""
-    if isinstance(fault, faults.Invalid):
-        place = f"{fault.field}: " if fault.field else ""
-        return place + fault.reason + (f" ({fault.value})" if fault.value else "")
-    if isinstance(fault, faults.NotFound):
-        return f"there is no {fault.kind} {fault.name}".rstrip()
-    if isinstance(fault, faults.AlreadyExists):
-        return f"{fault.kind} {fault.name} exists already, and is another one"
-    return str(fault.fields.get("detail", "")) or type(fault).__name__
 
 
 @click.group(cls=OstrakaGroup, context_settings={"help_option_names": ["-h", "--help"]})

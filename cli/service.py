@@ -41,8 +41,8 @@ SERVICES = {
 }
 
 
-def service_command(service: Service, explain: Callable[[faults.Fault], str]) -> click.Command:
-    """The command that runs a service. explain: a fault in words"""
+def service_command(service: Service) -> click.Command:
+    """The command that runs a service."""
 
     @click.command(service.name, help=f"Run {service.what} alone, as containers and systemd do.")
     @click.option(
@@ -63,7 +63,7 @@ def service_command(service: Service, explain: Callable[[faults.Fault], str]) ->
         try:
             config = read_config(service, config_file)
         except faults.Invalid as invalid:
-            click.echo(f"ostraka {service.name}: {explain(invalid)}", err=True)
+            click.echo(f"ostraka {service.name}: {faults.in_words(invalid)}", err=True)
             sys.exit(EXIT_CONFIG)
         if processes != 1:
             count = processes or os.cpu_count() or 1

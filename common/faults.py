@@ -100,3 +100,15 @@ class Unsupported(Fault):
 
 class Internal(Fault):
     """A peer failed in a way it should not have; details are in its log, under the request id."""
+
+
+def in_words(fault: Fault) -> str:
+    """A fault as a sentence for a terminal or a log."""
+    if isinstance(fault, Invalid):
+        place = f"{fault.field}: " if fault.field else ""
+        return place + fault.reason + (f" ({fault.value})" if fault.value else "")
+    if isinstance(fault, NotFound):
+        return f"there is no {fault.kind} {fault.name}".rstrip()
+    if isinstance(fault, AlreadyExists):
+        return f"{fault.kind} {fault.name} exists already, and is another one"
+    return str(fault.fields.get("detail", "")) or type(fault).__name__

@@ -60,7 +60,8 @@ async def _serve(make_app: Callable[[Stopper], App]) -> int:
         app = make_app(stopper)
         await app.start()
     except (faults.Fault, OSError) as error:
-        log.error("cannot start: %s", error)
+        words = faults.in_words(error) if isinstance(error, faults.Fault) else str(error)
+        log.error("cannot start: %s", words)
         sys.stderr.flush()
         return EXIT_CONFIG if isinstance(error, faults.Invalid) else EXIT_FAILED
     # What start-up made stays: collections need not look at it, nor run after every few requests.

@@ -116,7 +116,7 @@ class StorageNodeApp:
         try:
             reply = await self._meta.heartbeat(request)
         except faults.Invalid as refused:
-            log.critical("refused by the metadata service: %s", refused)
+            log.critical("refused by the metadata service: %s", faults.in_words(refused))
             self._stopper.stop(is_failed=True)
             return
         except faults.Unavailable:

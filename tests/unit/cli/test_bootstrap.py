@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from cli.bootstrap import AccountPlan, KeyPair, read_bootstrap, root_account
-from cli.main import describe
 from common import faults
 
 GOOD = """
@@ -87,14 +86,14 @@ def test_mistake_is_told_with_its_place(tmp_path: Path, text: str, place: str) -
     with pytest.raises(faults.Invalid) as refused:
         read_bootstrap(written(tmp_path, text))
     assert refused.value.field == place
-    assert SECRET not in describe(refused.value) and SECRET not in str(refused.value)
+    assert SECRET not in faults.in_words(refused.value) and SECRET not in str(refused.value)
 
 
 def test_syntax_mistake_is_told_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path, f"region = 'eu-west-7'\n\nsecret_key = {SECRET}\n")
     with pytest.raises(faults.Invalid) as refused:
         read_bootstrap(path)
-    told = describe(refused.value)
+    told = faults.in_words(refused.value)
     assert "line 3" in told and str(path) in told and SECRET not in told
 
 
@@ -102,7 +101,7 @@ def test_syntax_mistake_is_told_with_its_line(tmp_path: Path) -> None:
 def test_unreadable_file_is_told_with_its_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(faults.Invalid) as refused:
         read_bootstrap(tmp_path / name)
-    assert str(tmp_path) in describe(refused.value)
+    assert str(tmp_path) in faults.in_words(refused.value)
 
 
 def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.main import describe, main
+from cli.main import main
 from common import faults
 
 
@@ -150,7 +150,7 @@ def test_unreadable_bootstrap_file_makes_no_cluster(tmp_path: Path) -> None:
     ],
 )
 def test_faults_have_words(fault: faults.Fault, words: str) -> None:
-    assert describe(fault) == words
+    assert faults.in_words(fault) == words
 
 
 def test_interruption_has_its_own_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ class Cluster:
 
     def s3(self, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY, **options: Any) -> Any:
         """A boto3 client."""
-        config = Config(retries={"max_attempts": 5, "mode": "standard"}, **options)
+        config = Config(**{"retries": {"max_attempts": 5, "mode": "standard"}, **options})
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,

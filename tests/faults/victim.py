@@ -1,0 +1,269 @@
+"""The cluster of a campaign, and what can be done to its processes, files and network."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from cli.folder import ClusterFolder
+from cli.processes import ostraka
+from cli.status import collect
+from common import faults
+from tests.faults.network import Link, Map, Network
+from tests.faults.shim import Shim
+from tests.support.cluster import START_S, Cluster, wait_for
+
+HEALTHY_S = 120.0
+POLL_S = 0.3
+PAGE = 4096
+FIRST_HOST = 20  # 127.0.20.1 and so on are the sources' addresses at the proxy
+DISK_ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
+
+
+class Victim(Cluster):
+    """One local cluster that is to be hurt. Zones are numbered from 1."""
+
+    def __init__(self, folder: Path, zones: int = 6, gateways: int = 2) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder, zones, gateways)
+        self.nodes = [f"node-{number}" for number in range(1, zones + 1)]
+        self.gateway_names = [f"gateway-{number}" for number in range(1, gateways + 1)]
+        self.names = ["metaservice", "workers", *self.gateway_names, *self.nodes]
+        self.cluster_folder = ClusterFolder(self.data)
+        self.ended: Counter[str] = Counter()  # how often a process was made to end
+        self.shim: Shim | None = None
+        self.network: Network | None = None
+        self._frozen: set[int] = set()
+        self._ports: dict[str, int] = {}
+        try:
+            self.shim = Shim(folder / "shim", self.names)
+        except FileNotFoundError as missing:
+            print(missing, flush=True)
+
+    def command(
+        self, *arguments: str, timeout_s: float = START_S
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run `ostraka` so that what it starts has the shim."""
+        extra = self.shim.environment if self.shim is not None else {}
+        return subprocess.run(
+            ostraka(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False,
+            env=os.environ | extra,
+        )  # fmt: skip
+
+    def begin(self) -> None:
+        """Start it, and lay the network between its processes."""
+        self.start()
+        if self.shim is not None:
+            self._lay_network()
+        self.wait_healthy()
+
+    def _lay_network(self) -> None:
+        assert self.shim is not None
+        ports = self._ports = self.cluster_folder.load().ports
+        targets = {name: ports[name] for name in ("metaservice", *self.nodes)}
+        sources = {name: FIRST_HOST + number for number, name in enumerate(self.names)}
+        callers = ("workers", *self.gateway_names)
+        links = [Link(source, target) for source in callers for target in targets]
+        links += [Link(node, "metaservice") for node in self.nodes]
+        self.network = Network(Map(sources, targets, tuple(links)))
+        for name in self.names:
+            if name != "metaservice":
+                self.shim.route(name, sources[name], list(targets.values()))
+                self.kill(name)  # its connections are still direct ones
+
+    def end(self) -> None:
+        """Undo everything and stop in order."""
+        self.heal()
+        if (self.data / "run" / "state.json").exists():
+            self.command("down", "--directory", str(self.data))
+        if self.network is not None:
+            self.network.stop()
+            self.network = None
+
+    # --- what it says of itself ------------------------------------------------------------------
+
+    def picture(self) -> dict[str, Any]:
+        """`ostraka status`, without a process of its own."""
+        try:
+            return collect(self.cluster_folder)
+        except (faults.Fault, OSError) as error:
+            return {"state": "unavailable", "problems": [str(error)], "processes": []}
+
+    def troubles(self) -> list[str]:
+        """What is not as it should be; blobs that wait for repair are not counted."""
+        picture = self.picture()
+        words = [word for word in picture["problems"] if "blobs miss" not in word]
+        words += [
+            f"{process['name']} is {process['state']}"
+            for process in picture["processes"]
+            if process["state"] != "running"
+        ]
+        if picture["state"] in ("unavailable", "stopped"):
+            words.append(picture["state"])
+        return words
+
+    def wait_healthy(self, timeout_s: float = HEALTHY_S) -> list[str]:
+        """Wait until every process answers; returns what still does not."""
+        deadline_s = time.monotonic() + timeout_s
+        while words := self.troubles():
+            if time.monotonic() > deadline_s:
+                return words
+            time.sleep(POLL_S)
+        return []
+
+    def pids(self) -> dict[str, int]:
+        """Pids by name, of what runs."""
+        processes = self.cluster_folder.read_state().get("processes", [])
+        return {process["name"]: process["pid"] for process in processes if process["pid"]}
+
+    def admin_port(self, name: str) -> int:
+        """Where a process tells its metrics."""
+        return self.cluster_folder.load().ports[f"{name}-admin"]
+
+    # --- processes -------------------------------------------------------------------------------
+
+    def kill(self, *names: str, number: int = signal.SIGKILL) -> None:
+        """Signal processes to end."""
+        for name, pid in self.pids().items():
+            if name in names and _signal(pid, number):
+                self.ended[name] += 1
+
+    def freeze(self, *names: str) -> None:
+        """Stop processes where they are."""
+        for name, pid in self.pids().items():
+            if name in names and _signal(pid, signal.SIGSTOP):
+                self._frozen.add(pid)
+
+    def freeze_supervisor(self) -> None:
+        """Nobody starts again what ends from now on."""
+        supervisor = self.cluster_folder.supervisor()
+        if supervisor is not None and _signal(supervisor, signal.SIGSTOP):
+            self._frozen.add(supervisor)
+
+    def kill_supervisor(self) -> None:
+        """kill -9 of the supervisor; its processes stop with it."""
+        supervisor = self.cluster_folder.supervisor()
+        if supervisor is not None:
+            _signal(supervisor, signal.SIGKILL)
+            wait_for(lambda: self.cluster_folder.supervisor() is None, "the supervisor's end")
+
+    def heal(self) -> None:
+        """Undo all that can be undone, and start what does not run."""
+        for pid in self._frozen:
+            _signal(pid, signal.SIGCONT)
+        self._frozen.clear()
+        if self.shim is not None:
+            self.shim.heal()
+        if self.network is not None:
+            self.network.heal()
+        if (self.data / "cluster.json").exists() and self.cluster_folder.supervisor() is None:
+            self.start()
+            if self.network is not None and self._ports != self.cluster_folder.load().ports:
+                self.network.stop()
+                self._lay_network()
+
+    # --- disks -----------------------------------------------------------------------------------
+
+    def disk_of(self, node: str) -> Path:
+        """The folder of a node's only disk."""
+        return self.data / f"zone-{node.removeprefix('node-')}"
+
+    def spoil_files(self, name: str, **errors: float | str) -> None:
+        """Let a process's file calls fail or take long; see Levers."""
+        assert self.shim is not None
+        self.shim.set(name, replace(self.shim.levers(name), **errors))  # type: ignore[arg-type]
+
+    def wipe(self, node: str) -> None:
+        """Replace a node's disk by an empty one; the node is killed before."""
+        self.freeze_supervisor()
+        self.kill(node)
+        shutil.rmtree(self.disk_of(node))
+
+    def flip(self, node: str, pattern: str, count: int, random: Random) -> list["Flip"]:
+        """Flip single bits at random places that hold something."""
+        files = [path for path in self.disk_of(node).rglob(pattern) if path.stat().st_size]
+        flips = []
+        for path in random.choices(sorted(files), k=count) if files else []:
+            flip = _flip_somewhere(path, random)
+            if flip is not None:
+                flips.append(flip)
+        return flips
+
+
+class Flip:
+    """One bit of a file that was changed."""
+
+    def __init__(self, path: Path, offset: int, mask: int) -> None:
+        self._path, self._offset, self._mask = path, offset, mask
+        self._now = -1
+
+    def apply(self) -> None:
+        """Change it. raises OSError"""
+        with self._path.open("r+b", buffering=0) as file:
+            self._now = self._read(file) ^ self._mask
+            file.seek(self._offset)
+            file.write(bytes([self._now]))
+
+    def undo(self) -> None:
+        """Change it back, if it is still what we made of it."""
+        try:
+            with self._path.open("r+b", buffering=0) as file:
+                if self._read(file) == self._now:
+                    file.seek(self._offset)
+                    file.write(bytes([self._now ^ self._mask]))
+        except (OSError, IndexError):
+            return  # the file is gone, or was cut
+
+    def _read(self, file: Any) -> int:
+        file.seek(self._offset)
+        byte: bytes = file.read(1)
+        return byte[0]
+
+
+def _flip_somewhere(path: Path, random: Random) -> Flip | None:
+    """Extents are preallocated: only what was written is looked at."""
+    try:
+        with path.open("rb") as file:
+            for page in random.choices(_written_pages(file.fileno()) or [0], k=20):
+                file.seek(page * PAGE)
+                used = len(file.read(PAGE).rstrip(b"\0"))
+                if used:
+                    offset = page * PAGE + random.randrange(used)
+                    flip = Flip(path, offset, 1 << random.randrange(8))
+                    flip.apply()
+                    return flip
+    except OSError:
+        pass  # it was compacted away
+    return None
+
+
+def _written_pages(descriptor: int) -> list[int]:
+    """Numbers of pages that are no hole and not only allocated."""
+    pages: list[int] = []
+    end = os.fstat(descriptor).st_size
+    at = 0
+    while at < end:
+        try:
+            begin = os.lseek(descriptor, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only holes follow
+                break
+            raise
+        at = os.lseek(descriptor, begin, os.SEEK_HOLE)
+        pages += range(begin // PAGE, -(-at // PAGE))
+    return pages
+
+
+def _signal(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True

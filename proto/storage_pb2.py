@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13proto/storage.proto\x12\x0fostraka.storage\"\xc8\x01\n\x07PutCell\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12\x12\n\ncell_index\x18\x04 \x01(\r\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12\x16\n\x0e\x66ragment_bytes\x18\x06 \x01(\x04\x12\x12\n\ncell_bytes\x18\x07 \x01(\r\x12\x13\n\x0b\x62lock_bytes\x18\x08 \x01(\r\x12\x17\n\x0f\x62lock_checksums\x18\t \x01(\x0c\x12\x10\n\x08identity\x18\n \x01(\x0c\"\x1f\n\x0cPutCellReply\x12\x0f\n\x07\x64urable\x18\x01 \x01(\x08\"\x98\x02\n\x10\x46ragmentIdentity\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\r\x12\t\n\x01k\x18\x04 \x01(\r\x12\t\n\x01m\x18\x05 \x01(\r\x12\x12\n\ncell_bytes\x18\x06 \x01(\r\x12\x13\n\x0bplain_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06\x62ucket\x18\x08 \x01(\t\x12\x0b\n\x03key\x18\t \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\n \x01(\x0c\x12\x11\n\tupload_id\x18\x0b \x01(\x0c\x12\x13\n\x0bpart_number\x18\x0c \x01(\r\x12\x13\n\x0b\x62lob_number\x18\r \x01(\r\x12\x0e\n\x06layout\x18\x0e \x01(\r\x12\x12\n\ncreated_ns\x18\x0f \x01(\x04\"\'\n\x05Range\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\x04\"g\n\x0cReadFragment\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12&\n\x06ranges\x18\x04 \x03(\x0b\x32\x16.ostraka.storage.Range\"D\n\x11ReadFragmentReply\x12\x17\n\x0f\x62lock_checksums\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66ragment_bytes\x18\x02 \x01(\x04\"=\n\nFragmentId\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\"A\n\x0f\x44\x65leteFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\"7\n\x14\x44\x65leteFragmentsReply\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\x12\x0e\n\x06\x61\x62sent\x18\x02 \x01(\r\"S\n\rListFragments\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x0c\x12\x13\n\x0b\x62lob_prefix\x18\x03 \x01(\x0c\x12\r\n\x05limit\x18\x04 \x01(\r\"Z\n\x0c\x46ragmentInfo\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x16\n\x0e\x66ragment_bytes\x18\x03 \x01(\x04\x12\x12\n\nwritten_ns\x18\x04 \x01(\x04\"T\n\x12ListFragmentsReply\x12\x30\n\tfragments\x18\x01 \x03(\x0b\x32\x1d.ostraka.storage.FragmentInfo\x12\x0c\n\x04more\x18\x02 \x01(\x08\"?\n\rStatFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\"F\n\x12StatFragmentsReply\x12\x30\n\tfragments\x18\x01 \x03(\x0b\x32\x1d.ostraka.storage.FragmentInfo\"\x0c\n\nNodeStatus\"\xf7\x01\n\nDiskStatus\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12\x11\n\tdisk_uuid\x18\x02 \x01(\x0c\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x04\x12\x12\n\nfree_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x12\n\ndead_bytes\x18\x07 \x01(\x04\x12\x16\n\x0e\x66ragment_count\x18\x08 \x01(\x04\x12\r\n\x05state\x18\t \x01(\t\x12\x11\n\tdirect_io\x18\n \x01(\x08\x12\x12\n\nbytes_read\x18\x0b \x01(\x04\x12\x15\n\rbytes_written\x18\x0c \x01(\x04\"s\n\x0fNodeStatusReply\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12*\n\x05\x64isks\x18\x04 \x03(\x0b\x32\x1b.ostraka.storage.DiskStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13proto/storage.proto\x12\x0fostraka.storage\"\xc8\x01\n\x07PutCell\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12\x12\n\ncell_index\x18\x04 \x01(\r\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12\x16\n\x0e\x66ragment_bytes\x18\x06 \x01(\x04\x12\x12\n\ncell_bytes\x18\x07 \x01(\r\x12\x13\n\x0b\x62lock_bytes\x18\x08 \x01(\r\x12\x17\n\x0f\x62lock_checksums\x18\t \x01(\x0c\x12\x10\n\x08identity\x18\n \x01(\x0c\"\x1f\n\x0cPutCellReply\x12\x0f\n\x07\x64urable\x18\x01 \x01(\x08\"\x98\x02\n\x10\x46ragmentIdentity\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\r\x12\t\n\x01k\x18\x04 \x01(\r\x12\t\n\x01m\x18\x05 \x01(\r\x12\x12\n\ncell_bytes\x18\x06 \x01(\r\x12\x13\n\x0bplain_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06\x62ucket\x18\x08 \x01(\t\x12\x0b\n\x03key\x18\t \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\n \x01(\x0c\x12\x11\n\tupload_id\x18\x0b \x01(\x0c\x12\x13\n\x0bpart_number\x18\x0c \x01(\r\x12\x13\n\x0b\x62lob_number\x18\r \x01(\r\x12\x0e\n\x06layout\x18\x0e \x01(\r\x12\x12\n\ncreated_ns\x18\x0f \x01(\x04\"\'\n\x05Range\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\x04\"~\n\x0cReadFragment\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12&\n\x06ranges\x18\x04 \x03(\x0b\x32\x16.ostraka.storage.Range\x12\x15\n\rwith_identity\x18\x05 \x01(\x08\"V\n\x11ReadFragmentReply\x12\x17\n\x0f\x62lock_checksums\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66ragment_bytes\x18\x02 \x01(\x04\x12\x10\n\x08identity\x18\x03 \x01(\x0c\"=\n\nFragmentId\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\"p\n\x0f\x44\x65leteFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\x12\x12\n\nmay_return\x18\x02 \x01(\x08\x12\x19\n\x11written_before_ns\x18\x03 \x01(\x04\"7\n\x14\x44\x65leteFragmentsReply\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\x12\x0e\n\x06\x61\x62sent\x18\x02 \x01(\r\"S\n\rListFragments\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x0c\x12\x13\n\x0b\x62lob_prefix\x18\x03 \x01(\x0c\x12\r\n\x05limit\x18\x04 \x01(\r\"Z\n\x0c\x46ragmentInfo\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x16\n\x0e\x66ragment_bytes\x18\x03 \x01(\x04\x12\x12\n\nwritten_ns\x18\x04 \x01(\x04\"T\n\x12ListFragmentsReply\x12\x30\n\tfragments\x18\x01 \x03(\x0b\x32\x1d.ostraka.storage.FragmentInfo\x12\x0c\n\x04more\x18\x02 \x01(\x08\"?\n\rStatFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\"F\n\x12StatFragmentsReply\x12\x30\n\tfragments\x18\x01 \x03(\x0b\x32\x1d.ostraka.storage.FragmentInfo\"\x0c\n\nNodeStatus\"\xf7\x01\n\nDiskStatus\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12\x11\n\tdisk_uuid\x18\x02 \x01(\x0c\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x04\x12\x12\n\nfree_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x12\n\ndead_bytes\x18\x07 \x01(\x04\x12\x16\n\x0e\x66ragment_count\x18\x08 \x01(\x04\x12\r\n\x05state\x18\t \x01(\t\x12\x11\n\tdirect_io\x18\n \x01(\x08\x12\x12\n\nbytes_read\x18\x0b \x01(\x04\x12\x15\n\rbytes_written\x18\x0c \x01(\x04\"s\n\x0fNodeStatusReply\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12*\n\x05\x64isks\x18\x04 \x03(\x0b\x32\x1b.ostraka.storage.DiskStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,29 +40,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RANGE']._serialized_start=559
   _globals['_RANGE']._serialized_end=598
   _globals['_READFRAGMENT']._serialized_start=600
-  _globals['_READFRAGMENT']._serialized_end=703
-  _globals['_READFRAGMENTREPLY']._serialized_start=705
-  _globals['_READFRAGMENTREPLY']._serialized_end=773
-  _globals['_FRAGMENTID']._serialized_start=775
-  _globals['_FRAGMENTID']._serialized_end=836
-  _globals['_DELETEFRAGMENTS']._serialized_start=838
-  _globals['_DELETEFRAGMENTS']._serialized_end=903
-  _globals['_DELETEFRAGMENTSREPLY']._serialized_start=905
-  _globals['_DELETEFRAGMENTSREPLY']._serialized_end=960
-  _globals['_LISTFRAGMENTS']._serialized_start=962
-  _globals['_LISTFRAGMENTS']._serialized_end=1045
-  _globals['_FRAGMENTINFO']._serialized_start=1047
-  _globals['_FRAGMENTINFO']._serialized_end=1137
-  _globals['_LISTFRAGMENTSREPLY']._serialized_start=1139
-  _globals['_LISTFRAGMENTSREPLY']._serialized_end=1223
-  _globals['_STATFRAGMENTS']._serialized_start=1225
-  _globals['_STATFRAGMENTS']._serialized_end=1288
-  _globals['_STATFRAGMENTSREPLY']._serialized_start=1290
-  _globals['_STATFRAGMENTSREPLY']._serialized_end=1360
-  _globals['_NODESTATUS']._serialized_start=1362
-  _globals['_NODESTATUS']._serialized_end=1374
-  _globals['_DISKSTATUS']._serialized_start=1377
-  _globals['_DISKSTATUS']._serialized_end=1624
-  _globals['_NODESTATUSREPLY']._serialized_start=1626
-  _globals['_NODESTATUSREPLY']._serialized_end=1741
+  _globals['_READFRAGMENT']._serialized_end=726
+  _globals['_READFRAGMENTREPLY']._serialized_start=728
+  _globals['_READFRAGMENTREPLY']._serialized_end=814
+  _globals['_FRAGMENTID']._serialized_start=816
+  _globals['_FRAGMENTID']._serialized_end=877
+  _globals['_DELETEFRAGMENTS']._serialized_start=879
+  _globals['_DELETEFRAGMENTS']._serialized_end=991
+  _globals['_DELETEFRAGMENTSREPLY']._serialized_start=993
+  _globals['_DELETEFRAGMENTSREPLY']._serialized_end=1048
+  _globals['_LISTFRAGMENTS']._serialized_start=1050
+  _globals['_LISTFRAGMENTS']._serialized_end=1133
+  _globals['_FRAGMENTINFO']._serialized_start=1135
+  _globals['_FRAGMENTINFO']._serialized_end=1225
+  _globals['_LISTFRAGMENTSREPLY']._serialized_start=1227
+  _globals['_LISTFRAGMENTSREPLY']._serialized_end=1311
+  _globals['_STATFRAGMENTS']._serialized_start=1313
+  _globals['_STATFRAGMENTS']._serialized_end=1376
+  _globals['_STATFRAGMENTSREPLY']._serialized_start=1378
+  _globals['_STATFRAGMENTSREPLY']._serialized_end=1448
+  _globals['_NODESTATUS']._serialized_start=1450
+  _globals['_NODESTATUS']._serialized_end=1462
+  _globals['_DISKSTATUS']._serialized_start=1465
+  _globals['_DISKSTATUS']._serialized_end=1712
+  _globals['_NODESTATUSREPLY']._serialized_start=1714
+  _globals['_NODESTATUSREPLY']._serialized_end=1829
 # @@protoc_insertion_point(module_scope)

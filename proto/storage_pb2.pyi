@@ -188,9 +188,12 @@ class ReadFragment(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     DISK_ID_FIELD_NUMBER: _builtins.int
     RANGES_FIELD_NUMBER: _builtins.int
+    WITH_IDENTITY_FIELD_NUMBER: _builtins.int
     blob_id: _builtins.bytes
     index: _builtins.int
     disk_id: _builtins.int
+    with_identity: _builtins.bool
+    """the FragmentIdentity as on disk, for who makes another fragment of the blob"""
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Range]: ...
     def __init__(
@@ -200,10 +203,11 @@ class ReadFragment(_message.Message):
         index: _builtins.int = ...,
         disk_id: _builtins.int = ...,
         ranges: _abc.Iterable[Global___Range] | None = ...,
+        with_identity: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "disk_id", b"disk_id", "index", b"index", "ranges", b"ranges"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "disk_id", b"disk_id", "index", b"index", "ranges", b"ranges", "with_identity", b"with_identity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,17 +219,20 @@ class ReadFragmentReply(_message.Message):
 
     BLOCK_CHECKSUMS_FIELD_NUMBER: _builtins.int
     FRAGMENT_BYTES_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
     block_checksums: _builtins.bytes
     fragment_bytes: _builtins.int
+    identity: _builtins.bytes
     def __init__(
         self,
         *,
         block_checksums: _builtins.bytes = ...,
         fragment_bytes: _builtins.int = ...,
+        identity: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_checksums", b"block_checksums", "fragment_bytes", b"fragment_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_checksums", b"block_checksums", "fragment_bytes", b"fragment_bytes", "identity", b"identity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -258,21 +265,30 @@ Global___FragmentId: _TypeAlias = FragmentId  # noqa: Y015
 
 @_typing.final
 class DeleteFragments(_message.Message):
-    """Idempotent; a fragment still being written is dropped too. Deleted ids are refused for later writes (kept 7 days)."""
+    """Idempotent; a fragment still being written is dropped too. Deleted ids are refused for later writes (kept 7 days),
+    unless they may return: a fragment that was moved away, or is written anew because it is damaged.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FRAGMENTS_FIELD_NUMBER: _builtins.int
+    MAY_RETURN_FIELD_NUMBER: _builtins.int
+    WRITTEN_BEFORE_NS_FIELD_NUMBER: _builtins.int
+    may_return: _builtins.bool
+    written_before_ns: _builtins.int
+    """leave fragments written at this time or later; 0: any"""
     @_builtins.property
     def fragments(self) -> _containers.RepeatedCompositeFieldContainer[Global___FragmentId]: ...
     def __init__(
         self,
         *,
         fragments: _abc.Iterable[Global___FragmentId] | None = ...,
+        may_return: _builtins.bool = ...,
+        written_before_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fragments", b"fragments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fragments", b"fragments", "may_return", b"may_return", "written_before_ns", b"written_before_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,9 +26,9 @@ from storagenode.store.extents import (
     mark_dead_blocking,
     scan_blocking,
 )
-from storagenode.store.files import PAGE, Files
+from storagenode.store.files import PAGE, Files, align
 from storagenode.store.index import Index
-from storagenode.store.record import Record
+from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class Disk:
                 continue
             found = 0
             for record, table in scan_blocking(extent):
-                if table is not None and not self.index.is_deleted(record.blob_id, record.index):
+                if table is not None and not self._is_dead(record):
                     self.index.put(record, table)
                     found += 1
             log.info("scanned extent", extra={"extent": number, "fragments": found})
@@ -177,6 +177,14 @@ class Disk:
         unfinished = [e for e in self.extents.by_number.values() if not e.is_closed]
         if unfinished:
             self.extents.active = max(unfinished, key=lambda extent: extent.number)
+
+    def _is_dead(self, record: Record) -> bool:
+        """Whether a record found in an extent was deleted, or written anew elsewhere since."""
+        tombstone = self.index.tombstone(record.blob_id, record.index)
+        if tombstone is not None and tombstone.deleted_ns >= record.written_ns:
+            return True
+        known = self.index.get(record.blob_id, record.index)
+        return known is not None and known[0].written_ns > record.written_ns
 
     # --- space --------------------------------------------------------------------------------
 
@@ -326,14 +334,33 @@ class Disk:
         self.counters.bytes_read += size
         return buffer
 
-    async def delete(self, records: Sequence[Record], others: Sequence[tuple[bytes, int]]) -> None:
-        """Delete fragments for good; durable when this returns.
+    async def read_identity(self, record: Record) -> bytes:
+        """What a fragment's header says of its object. raises Corrupt, NotFound, Unavailable"""
+        size = min(align(record.header_bytes), HEADER_READ_BYTES)
+        buffer = await self.read(record, [(record.offset, size)])
+        try:
+            found = decode_header(buffer.view, record.extent, record.offset)
+            if found != record:
+                raise faults.Corrupt("fragment header", record.blob_id.hex(), "not as indexed")
+            return record.identity_of(buffer.view)
+        finally:
+            buffer.release()
 
-        others   ids without a fragment: only their tombstones are written
+    async def delete(
+        self,
+        records: Sequence[Record],
+        others: Sequence[tuple[bytes, int]],
+        *,
+        may_return: bool = False,
+    ) -> None:
+        """Delete fragments; durable when this returns.
+
+        others      ids without a fragment: only their tombstones are written
+        may_return  the same fragments may be written here again
         """
         now_ns = self._clock.now_ns()
         named = [(record.blob_id, record.index) for record in records]
-        self.index.delete([*named, *others], now_ns)
+        self.index.delete([*named, *others], now_ns, may_return=may_return)
         await self._loop.run_in_executor(self._writer, self._delete_blocking, records)
         for record in records:
             extent = self.extents.by_number.get(record.extent)

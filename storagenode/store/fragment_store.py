@@ -107,13 +107,16 @@ class FragmentStore:
     async def _begin(self, request: storage_pb2.PutCell) -> _Open:
         _check_declaration(request)
         disk = self.disk(request.disk_id)
-        if disk.index.is_deleted(request.blob_id, request.index):
+        tombstone = disk.index.tombstone(request.blob_id, request.index)
+        if tombstone is not None and not tombstone.may_return:
             raise faults.Fenced("fragment", request.blob_id.hex())
         if disk.index.get(request.blob_id, request.index) is not None:
             raise faults.AlreadyExists("fragment", request.blob_id.hex())
+        # Later than its deletion, whatever the clock did since: a rebuild of the index compares.
+        written_ns = max(self._clock.now_ns(), tombstone.deleted_ns + 1 if tombstone else 0)
         geometry = Record(
             request.blob_id, request.index, 0, 0, request.fragment_bytes, request.cell_bytes,
-            request.block_bytes, len(request.identity), self._clock.now_ns(),
+            request.block_bytes, len(request.identity), written_ns,
         )  # fmt: skip
         extent, offset = await disk.reserve(geometry.record_bytes)
         record = Record(
@@ -226,6 +229,12 @@ class FragmentStore:
         reply = storage_pb2.ReadFragmentReply(
             block_checksums=b"".join(checksums), fragment_bytes=record.fragment_bytes
         )
+        if request.with_identity:
+            try:
+                reply.identity = await disk.read_identity(record)
+            except BaseException:
+                buffer.release()
+                raise
         return reply, buffer
 
     def stat(self, fragment: storage_pb2.FragmentId) -> storage_pb2.FragmentInfo | None:
@@ -246,7 +255,11 @@ class FragmentStore:
     async def delete(
         self, request: storage_pb2.DeleteFragments
     ) -> storage_pb2.DeleteFragmentsReply:
-        """Delete fragments, also such as are still being written; durable when this returns."""
+        """Delete fragments, also such as are still being written; durable when this returns.
+
+        Those written at written_before_ns or later stay: a caller who was away for long does not
+        delete what came after it had decided.
+        """
         by_disk: dict[int, list[storage_pb2.FragmentId]] = {}
         for fragment in request.fragments:
             by_disk.setdefault(fragment.disk_id, []).append(fragment)
@@ -259,11 +272,11 @@ class FragmentStore:
                 if opened is not None:
                     self._give_up(opened)
                 found = disk.index.get(fragment.blob_id, fragment.index)
-                if found is not None:
-                    records.append(found[0])
-                else:
+                if found is None:
                     others.append((fragment.blob_id, fragment.index))
-            await disk.delete(records, others)
+                elif not 0 < request.written_before_ns <= found[0].written_ns:
+                    records.append(found[0])
+            await disk.delete(records, others, may_return=request.may_return)
             deleted += len(records)
         return storage_pb2.DeleteFragmentsReply(
             deleted=deleted, absent=len(request.fragments) - deleted

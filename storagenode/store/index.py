@@ -8,6 +8,7 @@ deleted is neither written again nor found again.
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
+from typing import NamedTuple
 
 from common.rocks import RocksDatabase
 from storagenode.store.record import Record
@@ -17,6 +18,14 @@ FRAGMENT, TOMBSTONE, CLOSED = b"F", b"T", b"E"
 CACHE_BYTES = 32 * 2**20
 WRITE_BUFFER_BYTES = 16 * 2**20
 BATCH_ROWS = 1000
+MAY_RETURN = b"\x01"
+
+
+class Tombstone(NamedTuple):
+    """A deletion. may_return: the same fragment may be written here again."""
+
+    deleted_ns: int
+    may_return: bool
 
 
 def row_key(blob_id: bytes, index: int) -> bytes:
@@ -36,9 +45,12 @@ class Index:
         row = self._database.get(FRAGMENT + row_key(blob_id, index))
         return _decode(blob_id, index, row) if row is not None else None
 
-    def is_deleted(self, blob_id: bytes, index: int) -> bool:
-        """Whether the fragment was deleted not long ago."""
-        return self._database.get(TOMBSTONE + row_key(blob_id, index)) is not None
+    def tombstone(self, blob_id: bytes, index: int) -> Tombstone | None:
+        """When the fragment was deleted, if that was not long ago."""
+        row = self._database.get(TOMBSTONE + row_key(blob_id, index))
+        if row is None:
+            return None
+        return Tombstone(int.from_bytes(row[:8], "big"), row[8:] == MAY_RETURN)
 
     def put(self, record: Record, table: bytes) -> None:
         """Add or move a fragment."""
@@ -46,10 +58,12 @@ class Index:
             {FRAGMENT + row_key(record.blob_id, record.index): _encode(record) + table}
         )
 
-    def delete(self, fragments: list[tuple[bytes, int]], now_ns: int) -> None:
+    def delete(
+        self, fragments: list[tuple[bytes, int]], now_ns: int, *, may_return: bool = False
+    ) -> None:
         """Replace rows by tombstones; durable after `sync_blocking`."""
         names = [row_key(blob_id, index) for blob_id, index in fragments]
-        stamp = now_ns.to_bytes(8, "big")
+        stamp = now_ns.to_bytes(8, "big") + (MAY_RETURN if may_return else b"")
         self._database.write(
             {TOMBSTONE + name: stamp for name in names}, [FRAGMENT + name for name in names]
         )
@@ -85,7 +99,7 @@ class Index:
     def trim_tombstones(self, before_ns: int) -> None:
         """Forget a bounded number of deletions older than a time."""
         rows = self._database.scan(TOMBSTONE, b"U", BATCH_ROWS)
-        old = [key for key, value in rows if int.from_bytes(value, "big") < before_ns]
+        old = [key for key, value in rows if int.from_bytes(value[:8], "big") < before_ns]
         if old:
             self._database.write({}, old)
 

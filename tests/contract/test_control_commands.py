@@ -201,9 +201,7 @@ async def test_bootstrap_waits_for_a_service_that_is_about_to_start(
         was_called.set()
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", late.control_port):
-        waiting = asyncio.create_task(
-            run(late, "admin", "bootstrap", "--wait", "30", str(file))
-        )
+        waiting = asyncio.create_task(run(late, "admin", "bootstrap", "--wait", "30", str(file)))
         await asyncio.wait_for(was_called.wait(), 20)
     app = MetaServiceApp(late, Stopper())
     await app.start()

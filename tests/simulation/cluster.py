@@ -1,0 +1,311 @@
+"""The cluster of a simulation: the product's parts, wired as its apps wire them.
+
+Left out are the HTTP and gRPC servers and the metrics page; requests enter at the handlers. Each
+process can be killed at any moment and started again on what its disk kept.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from common import faults, limits
+from common.buffers import BufferPool
+from common.erasure.code import Codes
+from common.frames import FrameClient, FrameServer
+from common.keyring import KeyRing
+from common.supervisor import Supervisor
+from gateway.handlers.bucket import BucketHandlers
+from gateway.handlers.delete import DeleteHandlers
+from gateway.handlers.listing import ListingHandlers
+from gateway.handlers.multipart import MultipartHandlers
+from gateway.handlers.object_read import ObjectReadHandlers
+from gateway.handlers.object_write import ObjectWriteHandlers
+from gateway.handlers.registry import Handler, collect
+from gateway.handlers.source import Sources
+from gateway.objects.blob_writer import Threads
+from gateway.objects.buckets import BucketCache
+from gateway.objects.nodes import Nodes
+from gateway.objects.reader import ObjectReader
+from gateway.objects.writer import Kernels, ObjectWriter
+from metaservice import keys
+from metaservice.client import MetaClient, Method, WriterSession
+from metaservice.kv.rocks import RocksStore
+from metaservice.operations.nodes import CLUSTER_ID, EPOCH, REGION, NodeRegistry
+from metaservice.operations.upkeep import BucketSweeper, TransactionTrimmer, UploadTrimmer
+from metaservice.server import MetaServer
+from metaservice.transaction import Transaction
+from proto import meta_pb2, records_pb2
+from storagenode.client import NodeClient
+from storagenode.server import NodeServer, PoolSlots, disk_status
+from storagenode.store.compact import compact_all
+from storagenode.store.disk import Disk, DiskSettings
+from storagenode.store.fragment_store import FragmentStore
+from tests.simulation.disk import Medium, SimulatedDatabase, SimulatedFiles
+from tests.simulation.loop import Process, SimulatedLoop
+from workers.garbage import GarbageCollector
+from workers.nodes import WorkerNodes
+
+log = logging.getLogger(__name__)
+
+PORT = 1
+SECRET = b"simulated secret"
+EPOCH_NS = 1_800_000_000 * 10**9  # the wall clock when a simulation begins
+EXTENT_BYTES = 2 * limits.MIB
+BUFFER_BYTES = 64 * limits.MIB
+META = "meta"
+# How often background loops run.
+HEARTBEAT_S = TOPOLOGY_S = REPORTS_S = 1.0
+NODE_UPKEEP_S = 30.0
+META_UPKEEP_S = 10.0
+GARBAGE_S = 5.0
+STATES = {
+    "up": records_pb2.Disk.UP,
+    "read_only": records_pb2.Disk.READ_ONLY,
+    "failed": records_pb2.Disk.FAILED,
+}
+
+ResultT = TypeVar("ResultT")
+
+
+class SimulatedClock:
+    """The clocks of one process: the loop's time, and a wall clock that may be wrong.
+
+    Pauses are stretched while the world is idle: background loops then make fewer rounds.
+    """
+
+    def __init__(self, loop: SimulatedLoop, process: Process) -> None:
+        self._loop, self._process = loop, process
+
+    def now_ns(self) -> int:
+        return EPOCH_NS + int(self._loop.now_s * 1e9) + self._process.clock_skew_ns
+
+    def monotonic_s(self) -> float:
+        return self._loop.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        done = self._loop.create_future()
+        timer = self._loop.call_later(seconds * self._process.stretch, _wake, done)
+        try:
+            await done
+        finally:
+            timer.cancel()
+
+
+def _wake(done: Any) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+class Member:
+    """A process of the cluster with a disk, in its successive lives."""
+
+    def __init__(self, loop: SimulatedLoop, name: str) -> None:
+        self.loop, self.name = loop, name
+        self.medium = Medium(name, loop.random)
+        self.process = Process(name)
+        self.process.is_dead = True
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the process lives."""
+        return not self.process.is_dead
+
+    def begin(self) -> "Process":
+        """A new life."""
+        assert self.process.is_dead, f"{self.name} runs already"
+        skew_ns, self.process = self.process.clock_skew_ns, Process(self.name)
+        self.process.clock_skew_ns = skew_ns
+        return self.process
+
+    @property
+    def clock(self) -> SimulatedClock:
+        """The clocks of this life."""
+        return SimulatedClock(self.loop, self.process)
+
+    async def run(self) -> None:
+        """Build and start all parts, in the process."""
+        raise NotImplementedError
+
+
+class MetaMember(Member):
+    """The metadata service."""
+
+    store: RocksStore
+    registry: NodeRegistry | None = None
+
+    async def run(self) -> None:
+        process, clock = self.process, self.clock
+        self.registry = None
+
+        def open_database(folder: Path) -> Any:
+            return SimulatedDatabase(self.medium, process, folder)
+
+        self.store = RocksStore(Path("/meta/rows"), self._poisoned, open_database)
+        server = MetaServer(self.store, clock)
+        await server.transactor.write(_identify, meta_pb2.FinishGarbageReply)
+        self._supervisor = Supervisor(clock)
+        for name, upkeep in (
+            ("trim_transactions", TransactionTrimmer()),
+            ("trim_uploads", UploadTrimmer()),
+            ("sweep_buckets", BucketSweeper()),
+        ):
+            step = partial(server.transactor.write, upkeep.step, meta_pb2.FinishGarbageReply)
+            self._supervisor.add(name, META_UPKEEP_S, step)
+        await self._supervisor.start()
+        await FrameServer(server.handlers(), SECRET).start(self.name, PORT)
+        self.registry = server.nodes._registry  # heard of heartbeats in idle times
+
+    def _poisoned(self) -> None:
+        self.loop.log("poisoned", self.name)
+
+
+async def _identify(transaction: Transaction) -> meta_pb2.FinishGarbageReply:
+    """Make a new store a cluster's."""
+    if await transaction.get(CLUSTER_ID) is None:
+        transaction.put(CLUSTER_ID, b"simulated")
+        transaction.put(REGION, b"us-east-1")
+        transaction.put(EPOCH, keys.uint64(1))
+        profile = records_pb2.Profile(name="STANDARD", k=4, m=2)
+        transaction.put(keys.profile("STANDARD"), profile.SerializeToString())
+    return meta_pb2.FinishGarbageReply()
+
+
+class NodeMember(Member):
+    """A storage node with one disk, a zone of its own."""
+
+    files: type[SimulatedFiles] = SimulatedFiles
+    store: FragmentStore
+
+    async def run(self) -> None:
+        clock, pool = self.clock, BufferPool(BUFFER_BYTES)
+        settings = DiskSettings(Path("/", self.name), EXTENT_BYTES, 1.0, 0)
+        disk = Disk(settings, self.files(self.medium, self.process), clock, pool)
+        self._pool = pool
+        self.store = FragmentStore([disk], clock, pool)
+        self._incarnation = clock.now_ns()
+        server = NodeServer(self.store, self.name, self.name, self._incarnation)
+        frames = FrameServer(server.handlers(), SECRET, slots=PoolSlots(pool))
+        await frames.start(self.name, PORT)
+        meta = FrameClient(META, PORT, SECRET)
+        await meta.start()
+        self._meta = MetaClient(meta, deadline_s=1.0)
+        supervisor = Supervisor(clock)
+        supervisor.add("heartbeat", HEARTBEAT_S, self._heartbeat)
+        supervisor.add("upkeep", NODE_UPKEEP_S, self._upkeep)
+        await supervisor.start()
+
+    async def _heartbeat(self) -> None:
+        disk = self.store.disks[0]
+        status = disk_status(disk)
+        record = records_pb2.Disk(
+            disk_id=status.disk_id,
+            disk_uuid=status.disk_uuid,
+            capacity_bytes=status.capacity_bytes,
+            free_bytes=status.free_bytes,
+            used_bytes=status.used_bytes,
+            state=STATES[disk.state],
+            fragment_count=status.fragment_count,
+        )
+        node = records_pb2.Node(
+            name=self.name,
+            zone=self.name,
+            address=f"{self.name}:{PORT}",
+            incarnation=self._incarnation,
+        )
+        request = meta_pb2.Heartbeat(
+            node=node, disks=[record], cluster_id=disk.identity.cluster_id
+        )
+        try:
+            reply = await self._meta.heartbeat(request)
+        except faults.Unavailable:
+            return
+        disk.adopt(reply.cluster_id, reply.disks[0].disk_id)
+
+    async def _upkeep(self) -> None:
+        self.store.give_up_idle()
+        await compact_all(self.store.disks, self._pool)
+        self.store.disks[0].trim()
+
+
+class GatewayMember(Member):
+    """A gateway without its HTTP server: requests enter at the handlers."""
+
+    handlers: dict[str, Handler]
+    buckets: BucketCache
+
+    def __init__(
+        self, loop: SimulatedLoop, name: str, ring: KeyRing, codes: Codes
+    ) -> None:
+        super().__init__(loop, name)
+        self._ring, self._codes = ring, codes
+
+    async def run(self) -> None:
+        clock = self.clock
+        frames = FrameClient(META, PORT, SECRET)
+        self.meta = meta = MetaClient(frames)
+        self._nodes = Nodes(
+            meta, lambda name, host, port: NodeClient(name, host, port, SECRET), clock
+        )
+        self._session = session = WriterSession(meta, clock, self.name)
+        threads = Threads(ThreadPoolExecutor(2), ThreadPoolExecutor(2))
+        kernels = Kernels(self._codes, self._ring, BufferPool(BUFFER_BYTES), threads)
+        self._reader = ObjectReader(meta, self._nodes, kernels)
+        writer = ObjectWriter(self._nodes, kernels, session)
+        self.buckets = BucketCache(meta)
+        sources = Sources(meta, self._reader)
+        handlers = collect(
+            [
+                BucketHandlers(meta, self.buckets, session),
+                ListingHandlers(meta),
+                ObjectReadHandlers(meta, self._reader),
+                ObjectWriteHandlers(meta, writer, session, sources),
+                DeleteHandlers(meta, session),
+                MultipartHandlers(meta, writer, session, sources),
+            ]
+        )
+        await frames.start()
+        await self._reach(lambda: frames.wait_up(20.0))
+        await self._reach(session.start)
+        await self._reach(self._nodes.refresh)
+        self._supervisor = Supervisor(clock)
+        self._supervisor.add("topology", TOPOLOGY_S, self._nodes.refresh)
+        self._supervisor.add("reports", REPORTS_S, self._send_reports)
+        await self._supervisor.start()
+        self.handlers = handlers
+
+    async def _reach(self, call: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """A real gateway ends when it cannot start, and is started again."""
+        while True:
+            try:
+                return await call()
+            except faults.Unavailable:
+                await self.clock.sleep(0.5)
+
+    async def end_session(self) -> None:
+        """Close the writer session, as a gateway that stops does."""
+        await self._supervisor.stop()
+        await self._session.stop()
+
+    async def _send_reports(self) -> None:
+        reports = self._reader.reports
+        while reports:
+            blob, index, reason = reports[0]
+            request = meta_pb2.ReportBad(blob=blob, indexes=[index], reason=reason)
+            await self.meta.call(Method.REPORT_BAD, request)
+            reports.popleft()
+
+
+class WorkersMember(Member):
+    """The background workers."""
+
+    async def run(self) -> None:
+        frames = FrameClient(META, PORT, SECRET)
+        meta = MetaClient(frames)
+        await frames.start()
+        self.collector = GarbageCollector(meta, WorkerNodes(meta, SECRET), self.name)
+        supervisor = Supervisor(self.clock)
+        supervisor.add("garbage", GARBAGE_S, self.collector.run_once)
+        await supervisor.start()

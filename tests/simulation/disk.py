@@ -1,0 +1,280 @@
+"""A simulated machine's storage: files and RocksDB, with what is written and not synced kept apart.
+
+A crash keeps of the un-synced pages any subset, torn at sectors, and of RocksDB's log any prefix.
+A disk can also flip bits, lie about syncs, fail calls, be full, and be replaced by an empty one;
+and it can stop its machine at the n-th operation from now, between any two writes.
+"""
+
+import errno
+import random
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from common import faults
+from storagenode.store.files import PAGE
+from tests.simulation.loop import PowerFailure, Process
+
+SECTOR = 512
+CAPACITY_BYTES = 1 << 32
+ZEROS = bytes(PAGE)
+
+Rows = dict[bytes, bytes]
+Batch = tuple[Mapping[bytes, bytes], list[bytes]]
+
+
+@dataclass(slots=True)
+class Inode:
+    """A file: pages on the medium, and newer ones in the cache."""
+
+    size_bytes: int
+    durable: dict[int, bytes] = field(default_factory=dict)
+    cached: dict[int, bytes] = field(default_factory=dict)
+
+    def page(self, number: int) -> bytes:
+        """A page as a reader sees it."""
+        return self.cached.get(number) or self.durable.get(number, ZEROS)
+
+
+@dataclass(slots=True)
+class Table:
+    """A database: rows on the medium, and the log of what was written since the last sync."""
+
+    rows: Rows = field(default_factory=dict)
+    log: list[Batch] = field(default_factory=list)
+
+
+class Medium:
+    """What one machine's disk holds. It outlives the processes that use it."""
+
+    def __init__(self, name: str, chance: random.Random) -> None:
+        self.name = name
+        self._random = chance
+        self.files: dict[Path, Inode] = {}
+        self.entries: set[Path] = set()  # folder entries that are durable
+        self.tables: dict[Path, Table] = {}
+        self.small_files: dict[Path, bytes] = {}
+        self.is_lying = False  # syncs do nothing
+        self.is_full = False
+        self.fails_writes = False
+        self.fails_reads = False
+        self.operations_until_crash: int | None = None
+        self.crash: Callable[[], None] = lambda: None
+
+    def step(self, process: Process) -> None:
+        """Count an operation. raises PowerFailure if the machine is, or now goes, down"""
+        if self.operations_until_crash is not None and not process.is_dead:
+            self.operations_until_crash -= 1
+            if self.operations_until_crash <= 0:
+                self.operations_until_crash = None
+                self.crash()
+        if process.is_dead:
+            raise PowerFailure(self.name)
+
+    def lose_power(self) -> None:
+        """Keep of what was not synced whatever a real device might have kept."""
+        chance = self._random
+        for path in [path for path in self.files if path not in self.entries]:
+            if chance.random() < 0.5:
+                del self.files[path]
+            else:
+                self.entries.add(path)
+        for inode in self.files.values():
+            for number, page in inode.cached.items():
+                kept = chance.choice((0, 0, PAGE, PAGE, SECTOR * chance.randrange(PAGE // SECTOR)))
+                if kept:
+                    old = inode.durable.get(number, ZEROS)
+                    inode.durable[number] = page[:kept] + old[kept:]
+            inode.cached.clear()
+        for table in self.tables.values():
+            for batch in table.log[: chance.randint(0, len(table.log))]:
+                _apply(table.rows, batch)
+            table.log.clear()
+        self.is_lying = False
+
+    def wipe(self) -> None:
+        """An empty disk in place of this one."""
+        self.files.clear()
+        self.entries.clear()
+        self.tables.clear()
+        self.small_files.clear()
+        self.is_lying = self.is_full = self.fails_reads = self.fails_writes = False
+
+    def flip_bit(self) -> str | None:
+        """Change one bit of a page that was written; says which, or None if there is none."""
+        chance = self._random
+        pages = [
+            (path, number)
+            for path, inode in sorted(self.files.items())
+            for number in sorted(inode.durable)
+        ]
+        if not pages:
+            return None
+        path, number = chance.choice(pages)
+        damaged = bytearray(self.files[path].durable[number])
+        position = chance.randrange(PAGE)
+        damaged[position] ^= 1 << chance.randrange(8)
+        self.files[path].durable[number] = bytes(damaged)
+        return f"{path} page {number} byte {position}"
+
+
+def _apply(rows: Rows, batch: Batch) -> None:
+    puts, deletes = batch
+    rows.update(puts)
+    for key in deletes:
+        rows.pop(key, None)
+
+
+class SimulatedExtentFile:
+    """One open extent of a process."""
+
+    is_direct = True
+
+    def __init__(self, medium: Medium, process: Process, inode: Inode) -> None:
+        self._medium, self._process, self._inode = medium, process, inode
+        self.size_bytes = inode.size_bytes
+
+    def write(self, pieces: Sequence[memoryview], offset: int) -> None:
+        data = b"".join(pieces)
+        assert offset % PAGE == len(data) % PAGE == 0, "whole pages"
+        assert offset + len(data) <= self.size_bytes, "beyond the extent"
+        for begin in range(0, len(data), PAGE):
+            # Each page is a moment at which the machine may stop.
+            self._medium.step(self._process)
+            if self._medium.fails_writes:
+                raise OSError(errno.EIO, "write failed")
+            self._inode.cached[(offset + begin) // PAGE] = data[begin : begin + PAGE]
+
+    def read(self, offset: int, into: memoryview) -> None:
+        self._medium.step(self._process)
+        if self._medium.fails_reads:
+            raise OSError(errno.EIO, "read failed")
+        end = offset + len(into)
+        if end > self.size_bytes:
+            raise faults.Corrupt("extent", self._medium.name, "ends early")
+        for number in range(offset // PAGE, -(-end // PAGE)):
+            page, at = self._inode.page(number), number * PAGE
+            first, last = max(offset, at), min(end, at + PAGE)
+            into[first - offset : last - offset] = page[first - at : last - at]
+
+    def sync(self) -> None:
+        self._medium.step(self._process)
+        if self._medium.fails_writes:
+            raise OSError(errno.EIO, "sync failed")
+        if not self._medium.is_lying:
+            self._inode.durable.update(self._inode.cached)
+            self._inode.cached.clear()
+
+    def close(self) -> None:
+        return
+
+
+class SimulatedFiles:
+    """A disk's folder as one process uses it: storagenode.store.files.Files."""
+
+    def __init__(self, medium: Medium, process: Process) -> None:
+        self._medium, self._process = medium, process
+
+    def make_folder(self, path: Path) -> None:
+        return
+
+    def create(self, path: Path, size_bytes: int) -> SimulatedExtentFile:
+        medium = self._medium
+        medium.step(self._process)
+        if medium.is_full:
+            raise OSError(errno.ENOSPC, "no space")
+        if medium.fails_writes:
+            raise OSError(errno.EIO, "create failed")
+        assert path not in medium.files, "an extent is made once"
+        inode = medium.files[path] = Inode(size_bytes)
+        medium.step(self._process)
+        self.sync_folder(path)
+        return SimulatedExtentFile(medium, self._process, inode)
+
+    def sync_folder(self, path: Path) -> None:
+        """Make a new folder entry durable."""
+        if not self._medium.is_lying:
+            self._medium.entries.add(path)
+
+    def open(self, path: Path) -> SimulatedExtentFile:
+        return SimulatedExtentFile(self._medium, self._process, self._medium.files[path])
+
+    def unlink(self, path: Path) -> None:
+        self._medium.step(self._process)
+        self._medium.files.pop(path, None)
+        self._medium.entries.discard(path)
+
+    def list(self, folder: Path, pattern: str) -> list[Path]:
+        return sorted(
+            path
+            for path in self._medium.files
+            if path.parent == folder and fnmatch(path.name, pattern)
+        )
+
+    def read_file(self, path: Path) -> bytes | None:
+        return self._medium.small_files.get(path)
+
+    def replace_file(self, path: Path, data: bytes) -> None:
+        self._medium.step(self._process)
+        self._medium.small_files[path] = data
+
+    def space(self, folder: Path) -> tuple[int, int]:
+        used = sum(inode.size_bytes for inode in self._medium.files.values())
+        return CAPACITY_BYTES, 0 if self._medium.is_full else CAPACITY_BYTES - used
+
+
+class SimulatedDatabase:
+    """Rows as RocksDB keeps them: common.rocks.RocksDatabase, as one process uses it."""
+
+    def __init__(self, medium: Medium, process: Process, folder: Path) -> None:
+        self._medium, self._process, self.folder = medium, process, folder
+        self._table = medium.tables.setdefault(folder, Table())
+        self._rows = dict(self._table.rows)
+        for batch in self._table.log:
+            _apply(self._rows, batch)
+        self._keys = sorted(self._rows)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Read a row."""
+        return self._rows.get(key)
+
+    def scan(
+        self, begin: bytes, end: bytes, limit: int, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """Read at most `limit` rows of [begin, end)."""
+        first, last = bisect_left(self._keys, begin), bisect_left(self._keys, end)
+        if reverse:
+            keys = self._keys[max(first, last - limit) : last][::-1]
+        else:
+            keys = self._keys[first : min(last, first + limit)]
+        return [(key, self._rows[key]) for key in keys]
+
+    def write(self, puts: Mapping[bytes, bytes], deletes: Iterable[bytes] = ()) -> None:
+        """Write rows into memory and the log. raises Unavailable"""
+        self._medium.step(self._process)
+        if self._medium.fails_writes:
+            raise faults.Unavailable("write failed: simulated")
+        gone = list(deletes)
+        self._table.log.append((dict(puts), gone))
+        for key in puts:
+            if key not in self._rows:
+                insort(self._keys, key)
+        self._rows.update(puts)
+        for key in gone:
+            if self._rows.pop(key, None) is not None:
+                del self._keys[bisect_left(self._keys, key)]
+
+    def sync_blocking(self) -> None:
+        """Put the log on the medium. raises Unavailable"""
+        self._medium.step(self._process)
+        if self._medium.fails_writes:
+            raise faults.Unavailable("sync failed: simulated")
+        if not self._medium.is_lying:
+            for batch in self._table.log:
+                _apply(self._table.rows, batch)
+            self._table.log.clear()
+
+    def close(self) -> None:
+        """Close; what was written survives a clean end."""

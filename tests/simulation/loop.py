@@ -1,0 +1,276 @@
+"""The event loop of a simulated world: virtual time, processes that can be killed or frozen.
+
+When nothing is ready the clock jumps to the next timer, so idle time costs nothing. Threads do not
+exist: what is handed to an executor runs inline, in one piece, at a later moment. Every callback
+belongs to the process in whose context it was made; a dead process's callbacks never run, so it
+stops between two steps as a killed one does, without any clean-up of its own.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import hashlib
+import heapq
+import itertools
+import random
+from asyncio import events
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor
+from typing import Any, TypeVar, cast
+
+Result = TypeVar("Result")
+
+TIME_RESOLUTION_S = 1e-9
+TRACE_LINES_MAX = 2_000_000
+
+
+class PowerFailure(BaseException):
+    """The machine stopped in the middle of this call; nobody on it sees this."""
+
+
+class Process:
+    """One life of a process: from its start to its crash."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_dead = False
+        self.frozen_until_s = 0.0
+        self.slowness = 1.0  # of its disks and threads
+        self.clock_skew_ns = 0
+        self.stretch = 1.0  # of its pauses, while the world is idle
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.on_crash: list[Callable[[], None]] = []
+        self.frozen_steps: list[Any] = []
+
+    def thaw(self) -> None:
+        """Run what was put off while frozen, in order."""
+        steps, self.frozen_steps = self.frozen_steps, []
+        for step in steps:
+            if not step._cancelled:
+                step._run()
+
+
+WORLD = Process("world")
+PROCESS: contextvars.ContextVar[Process] = contextvars.ContextVar("process", default=WORLD)
+
+_serials = itertools.count()
+
+
+class _Future(asyncio.Future[Any]):
+    """Hashes by its number, so that sets of futures are walked in the same order in every run."""
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._serial = next(_serials)
+
+    def __hash__(self) -> int:
+        return self._serial
+
+
+class _Task(asyncio.Task[Any]):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._serial = next(_serials)
+        super().__init__(*arguments, **named)
+
+    def __hash__(self) -> int:
+        return self._serial
+
+
+class _Step(events.Handle):
+    """A callback of a process."""
+
+    __slots__ = ("process",)
+
+    def _run(self) -> None:
+        process = self.process
+        if process.is_dead:
+            return
+        if process.frozen_until_s > self._loop.time():
+            _thaw_later(self)
+        else:
+            super()._run()
+
+
+class _Timer(events.TimerHandle):
+    __slots__ = ("process",)
+
+    def _run(self) -> None:
+        process = self.process
+        if process.is_dead:
+            return
+        if process.frozen_until_s > self._loop.time():
+            _thaw_later(self)
+        else:
+            super()._run()
+
+
+def _thaw_later(step: Any) -> None:
+    """Keep the order of a frozen process's callbacks: all wake at one time, one after another."""
+    loop, process = cast(SimulatedLoop, step._loop), cast(Process, step.process)
+    process.frozen_steps.append(step)
+    if len(process.frozen_steps) == 1:
+        loop.call_at(process.frozen_until_s, process.thaw, context=contextvars.Context())
+
+
+class _Waiting:
+    """Stands where the loop polls sockets: waiting is advancing the clock."""
+
+    def __init__(self, loop: "SimulatedLoop") -> None:
+        self._loop = loop
+
+    def select(self, timeout: float | None) -> list[Any]:
+        assert timeout is not None, "deadlock: nothing is ready and no timer is set"
+        self._loop.now_s += timeout
+        return []
+
+    def close(self) -> None:
+        return
+
+
+class SimulatedLoop(asyncio.BaseEventLoop):
+    """Virtual time; one seed decides everything."""
+
+    def __init__(self, seed: int, *, keeps_trace: bool = False) -> None:
+        super().__init__()
+        self.random = random.Random(seed)
+        self.now_s = 0.0
+        self.trace_lines: list[str] | None = [] if keeps_trace else None
+        self.event_count = 0
+        self._digest = hashlib.sha256()
+        self._selector = _Waiting(self)
+        self._clock_resolution = TIME_RESOLUTION_S
+        self._busy_until_s: dict[int, list[float]] = {}
+        self._graveyard: list[asyncio.Task[Any]] = []
+
+    # --- what the base class asks for -----------------------------------------------------------
+
+    def time(self) -> float:
+        return self.now_s
+
+    def _process_events(self, event_list: Sequence[Any]) -> None:
+        return
+
+    def _write_to_self(self) -> None:
+        return
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return _Future(loop=self)
+
+    def create_task(
+        self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None
+    ) -> asyncio.Task[Any]:
+        task = _Task(coro, loop=self, name=name or "task", context=context)
+        process = PROCESS.get() if context is None else context.get(PROCESS, WORLD)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        process.tasks.append(task)
+        if len(process.tasks) > 512:
+            process.tasks = [each for each in process.tasks if not each.done()]
+        return task
+
+    def call_soon(
+        self, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        step = _Step(callback, args, self, context)
+        step.process = _owner(context)
+        self._ready.append(step)  # type: ignore[attr-defined]
+        return step
+
+    call_soon_threadsafe = call_soon
+
+    def call_at(
+        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> events.TimerHandle:
+        timer = _Timer(when, callback, args, self, context)
+        timer.process = _owner(context)
+        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
+
+    def call_later(
+        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> events.TimerHandle:
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
+
+    # --- threads --------------------------------------------------------------------------------
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., Result], *args: Any
+    ) -> "asyncio.Future[Result]":
+        """The call happens in one piece when one of the executor's threads is free."""
+        done: asyncio.Future[Result] = self.create_future()
+        process = PROCESS.get()
+        workers = getattr(executor, "_max_workers", 4)
+        busy = self._busy_until_s.setdefault(id(executor), [0.0] * workers)
+        thread = busy.index(min(busy))
+        begin_s = max(self.now_s, busy[thread])
+        duration_s = self.random.expovariate(2000.0) * process.slowness
+        busy[thread] = begin_s + duration_s
+
+        def run() -> None:
+            try:
+                result = func(*args)
+            except PowerFailure:
+                return
+            except Exception as error:
+                if not done.done():
+                    done.set_exception(error)
+            else:
+                if not done.done():
+                    done.set_result(result)
+
+        self.call_at(busy[thread], run)
+        return done
+
+    # --- processes ------------------------------------------------------------------------------
+
+    def start_process(
+        self, process: Process, main: Callable[[], Coroutine[Any, Any, Result]]
+    ) -> "asyncio.Task[Result]":
+        """Run a coroutine function as a process."""
+        return self.run_as(process, lambda: self.create_task(main()))
+
+    def run_as(self, process: Process, call: Callable[[], Result]) -> Result:
+        """Call something in a process's context, now."""
+        context = contextvars.copy_context()
+        context.run(PROCESS.set, process)
+        return context.run(call)
+
+    def kill(self, process: Process) -> None:
+        """End a process between two steps; it does nothing more, not even clean up."""
+        if process.is_dead:
+            return
+        process.is_dead = True
+        # Its coroutines are kept: collected now, their `finally` blocks would still do things.
+        self._graveyard += process.tasks
+        process.tasks = []
+        for tell in process.on_crash:
+            tell()
+
+    def bury(self) -> None:
+        """Close all that never ended, after the run: nothing it does counts any more."""
+        for task in (*self._graveyard, *WORLD.tasks):
+            if task.done():
+                continue
+            with contextlib.suppress(Exception):  # a dead coroutine's complaints
+                task.get_coro().close()  # type: ignore[union-attr]
+        self._graveyard.clear()
+        WORLD.tasks.clear()
+
+    # --- the trace ------------------------------------------------------------------------------
+
+    def log(self, *what: object) -> None:
+        """Add an event to the trace."""
+        line = f"{self.now_s:.9f} {what}"
+        self.event_count += 1
+        self._digest.update(line.encode())
+        if self.trace_lines is not None and len(self.trace_lines) < TRACE_LINES_MAX:
+            self.trace_lines.append(line)
+
+    @property
+    def digest(self) -> str:
+        """A hash of all events so far."""
+        return self._digest.hexdigest()
+
+
+def _owner(context: contextvars.Context | None) -> Process:
+    return PROCESS.get() if context is None else context.get(PROCESS, WORLD)

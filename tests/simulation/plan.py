@@ -1,0 +1,214 @@
+"""What happens in a run, drawn from its seed: requests of clients, troubles of the world.
+
+A plan is data, so that a failing one can be made shorter: leave something out, run again.
+What the troubles may do depends on the plan's mode, so that nothing is ever asked of the product
+that its geometry cannot bear:
+
+ZONES  two of the six zones suffer anything: crashes, cuts, flipped bits, lying syncs, empty disks
+POWER  every process may crash, or all at once; disks keep what was synced
+"""
+
+import random
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+ZONES = tuple(f"zone-{number}" for number in range(1, 7))
+GATEWAYS = ("gateway-1", "gateway-2")
+META, WORKERS = "meta", "workers"
+PLAIN, VERSIONED = "plain", "versioned"
+KEYS = ("a", "b/1", "b/2", "c\x00d", "é")
+
+KIB = 1024
+CLIENTS = 4
+ROUND_S = 30.0
+IDLE_S_MIN, IDLE_S_MAX = 1000.0, 2400.0
+
+
+class Action(Enum):
+    """What a client asks for."""
+
+    PUT = auto()
+    CREATE = auto()  # If-None-Match: *
+    REPLACE = auto()  # If-Match
+    UPLOAD = auto()  # several parts, completed
+    CREATE_BY_UPLOAD = auto()
+    ABANDON_UPLOAD = auto()
+    GET = auto()
+    GET_RANGE = auto()
+    GET_VERSION = auto()
+    DELETE = auto()
+    ERASE = auto()  # a version for good
+    LIST = auto()
+
+
+WEIGHTS = {
+    Action.PUT: 26, Action.CREATE: 6, Action.REPLACE: 8, Action.UPLOAD: 4,
+    Action.CREATE_BY_UPLOAD: 2, Action.ABANDON_UPLOAD: 1, Action.GET: 26, Action.GET_RANGE: 10,
+    Action.GET_VERSION: 5, Action.DELETE: 8, Action.ERASE: 5, Action.LIST: 6,
+}  # fmt: skip
+
+
+class Kind(Enum):
+    """What goes wrong."""
+
+    CRASH = auto()
+    CRASH_AT_WRITE = auto()  # at the n-th disk operation from now
+    BLACKOUT = auto()  # all processes at once
+    FREEZE = auto()
+    CUT = auto()  # both ways, from everybody
+    CUT_ONE_WAY = auto()
+    RESET = auto()  # of all connections
+    BAD_NETWORK = auto()  # slow and lossy
+    SLOW_DISK = auto()
+    CLOCK_JUMP = auto()
+    DISK_FULL = auto()
+    READ_ERRORS = auto()
+    WRITE_ERRORS = auto()  # until the process starts again
+    FLIP = auto()
+    LIE = auto()  # syncs do nothing, then the power fails
+    WIPE = auto()  # an empty disk in its place
+
+
+EVERYWHERE = (
+    Kind.CRASH, Kind.CRASH, Kind.CRASH_AT_WRITE, Kind.CRASH_AT_WRITE, Kind.FREEZE, Kind.CUT,
+    Kind.CUT_ONE_WAY, Kind.RESET, Kind.RESET, Kind.BAD_NETWORK, Kind.SLOW_DISK, Kind.CLOCK_JUMP,
+)  # fmt: skip
+STATELESS = (
+    Kind.CRASH, Kind.FREEZE, Kind.CUT, Kind.CUT_ONE_WAY, Kind.RESET, Kind.BAD_NETWORK,
+    Kind.CLOCK_JUMP,
+)  # fmt: skip
+ON_DISKS = (
+    Kind.DISK_FULL, Kind.READ_ERRORS, Kind.WRITE_ERRORS, Kind.FLIP, Kind.FLIP, Kind.LIE, Kind.WIPE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a client. What it names of earlier results is settled when it is made."""
+
+    number: int
+    client: int
+    round: int
+    action: Action
+    bucket: str
+    key: str
+    size_bytes: int
+    gateway: str
+    pause_s: float  # before it
+    chance: float  # decides what is left open, in [0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that goes wrong, and how it ends."""
+
+    round: int
+    at_s: float  # after the round's begin
+    kind: Kind
+    target: str
+    duration_s: float
+    amount: float  # of what the kind says: seconds of a clock, operations before a crash
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole run."""
+
+    seed: int
+    mode: str
+    damaged_zones: tuple[str, ...]
+    requests: tuple[Request, ...]
+    troubles: tuple[Trouble, ...]
+    idle_s: float
+    rounds: int
+
+    def without(self, requests: set[int], troubles: set[int]) -> "Plan":
+        """The same run with some requests (numbers) and troubles (places) left out."""
+        return replace(
+            self,
+            requests=tuple(each for each in self.requests if each.number not in requests),
+            troubles=tuple(
+                each for place, each in enumerate(self.troubles) if place not in troubles
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large plans are."""
+
+    requests: int = 36  # of all clients, per round
+    troubles: int = 5  # per round
+    rounds: int = 2
+    idle_factor: float = 1.0
+
+
+def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
+    """Make the plan of a seed."""
+    chance = random.Random(f"plan {seed}")
+    mode = chance.choice(("ZONES", "POWER"))
+    damaged = tuple(chance.sample(ZONES, 2)) if mode == "ZONES" else ()
+    requests = [
+        _request(chance, round_number * scale.requests + index + 1, round_number)
+        for round_number in range(scale.rounds)
+        for index in range(scale.requests)
+    ]
+    troubles = [
+        _trouble(chance, mode, damaged, round_number)
+        for round_number in range(scale.rounds)
+        for _ in range(chance.randint(0, scale.troubles))
+    ]
+    troubles.sort(key=lambda trouble: (trouble.round, trouble.at_s))
+    idle_s = chance.uniform(IDLE_S_MIN, IDLE_S_MAX) * scale.idle_factor
+    return Plan(seed, mode, damaged, tuple(requests), tuple(troubles), idle_s, scale.rounds)
+
+
+def _request(chance: random.Random, number: int, round_number: int) -> Request:
+    action = chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]
+    size_bytes = chance.choices(
+        (
+            chance.randint(0, 16 * KIB),
+            chance.randint(16 * KIB + 1, 90 * KIB),
+            chance.randint(90 * KIB, 700 * KIB),
+            chance.randint(4 << 20, 5 << 20),
+        ),
+        (50, 36, 12, 1),
+    )[0]
+    if action in (Action.UPLOAD, Action.CREATE_BY_UPLOAD):
+        size_bytes = chance.randint(21 * KIB, 200 * KIB)
+    return Request(
+        number=number,
+        client=chance.randrange(CLIENTS),
+        round=round_number,
+        action=action,
+        bucket=chance.choice((PLAIN, VERSIONED)),
+        key=chance.choices(KEYS, (5, 4, 2, 1, 1))[0],
+        size_bytes=size_bytes,
+        gateway=chance.choice(GATEWAYS),
+        pause_s=chance.expovariate(CLIENTS * 1.5 * 36 / ROUND_S / 36 * 4),
+        chance=chance.random(),
+    )
+
+
+def _trouble(
+    chance: random.Random, mode: str, damaged: tuple[str, ...], round_number: int
+) -> Trouble:
+    nodes = damaged or ZONES
+    target = chance.choice((META, WORKERS, *GATEWAYS, *[chance.choice(nodes) for _ in range(5)]))
+    if target in (WORKERS, *GATEWAYS):
+        kind = chance.choice(STATELESS)
+    elif target == META or mode == "POWER":
+        kind = chance.choice((*EVERYWHERE, Kind.BLACKOUT) if mode == "POWER" else EVERYWHERE)
+    else:
+        kind = chance.choice((*EVERYWHERE, *ON_DISKS, *ON_DISKS))
+    amount = chance.uniform(1, 60)
+    if kind is Kind.CLOCK_JUMP:
+        amount = chance.choice((-3600.0, -5.0, 5.0, 3600.0, 86400.0))
+    return Trouble(
+        round=round_number,
+        at_s=chance.uniform(0, ROUND_S * 0.8),
+        kind=kind,
+        target=target,
+        duration_s=chance.choice((0.2, 1.0, 4.0, 15.0)) * chance.uniform(0.5, 1.5),
+        amount=amount,
+    )

@@ -1,0 +1,292 @@
+"""One run: a cluster, clients, troubles, quiet, and what was found."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from common.erasure.code import load_codes
+from common.keyring import KeyRing
+from gateway.handlers.context import Context
+from gateway.objects.buckets import BucketScope
+from gateway.s3 import errors
+from gateway.s3.model.bucket import (
+    CreateBucketRequest,
+    PutBucketVersioningRequest,
+    VersioningConfiguration,
+)
+from gateway.s3.model.object import GetObjectRequest
+from proto import records_pb2
+from tests.simulation.client import AMBIGUOUS, Account, Client, ask, refuse, serve
+from tests.simulation.cluster import (
+    GatewayMember,
+    Member,
+    MetaMember,
+    NodeMember,
+    WorkersMember,
+)
+from tests.simulation.entropy import deterministic
+from tests.simulation.history import History, Violation
+from tests.simulation.invariants import check_quiet, rows
+from tests.simulation.loop import PROCESS, Process, SimulatedLoop
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.network import Network
+from tests.simulation.plan import (
+    GATEWAYS,
+    KEYS,
+    META,
+    PLAIN,
+    VERSIONED,
+    WORKERS,
+    ZONES,
+    Action,
+    Plan,
+    Request,
+)
+
+SETTLE_S = 20.0
+ROUND_S_MAX = 600.0
+QUIET_S = 2000.0  # the grace of sessions and garbage, one after another
+QUIET_ROUNDS_MAX = 6
+BEAT_S = 2.0
+STRETCHES = {META: 6.0, WORKERS: 12.0, **dict.fromkeys(GATEWAYS, 5.0), **dict.fromkeys(ZONES, 60.0)}
+CODES = load_codes()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run showed."""
+
+    plan: Plan
+    violations: tuple[Violation, ...]
+    digest: str
+    events: int
+    simulated_s: float
+    history: History
+    trace: tuple[str, ...]
+
+
+def run(plan: Plan, *, keeps_trace: bool = False, node: type[NodeMember] = NodeMember) -> Outcome:
+    """Run a plan; the same plan gives the same outcome, event for event."""
+    loop = SimulatedLoop(plan.seed, keeps_trace=keeps_trace)
+    world = World(loop, plan, node)
+    watch = _Watch(world.history)
+    logging.getLogger().addHandler(watch)
+    loop.set_exception_handler(watch.loop_failed)
+    try:
+        media = {member.name: member.medium for member in world.members.values()}
+        with deterministic(plan.seed, media):
+            try:
+                loop.run_until_complete(world.run())
+            finally:
+                logging.getLogger().removeHandler(watch)
+                digest, events = loop.digest, loop.event_count
+                for member in world.members.values():
+                    loop.kill(member.process)
+                loop.bury()
+    finally:
+        loop.close()
+    world.history.check_linearizable()
+    return Outcome(
+        plan,
+        tuple(world.history.violations),
+        digest,
+        events,
+        loop.now_s,
+        world.history,
+        tuple(loop.trace_lines or ()),
+    )
+
+
+class World:
+    """A cluster, its clients, and what is wrong with them."""
+
+    def __init__(self, loop: SimulatedLoop, plan: Plan, node: type[NodeMember]) -> None:
+        self.loop, self.plan = loop, plan
+        self.network = Network(loop)
+        loop.create_server = self.network.create_server  # type: ignore[method-assign, assignment]
+        loop.create_connection = (  # type: ignore[method-assign]
+            self.network.create_connection  # type: ignore[assignment]
+        )
+        self.history = History()
+        ring = KeyRing({b"key1": bytes(32)}, b"key1")
+        self.meta = MetaMember(loop, META)
+        self.nodes = {name: node(loop, name) for name in ZONES}
+        self.gateways = {name: GatewayMember(loop, name, ring, CODES) for name in GATEWAYS}
+        self.workers = WorkersMember(loop, WORKERS)
+        self.members: dict[str, Member] = {
+            META: self.meta, **self.nodes, **self.gateways, WORKERS: self.workers
+        }  # fmt: skip
+        self.nemesis = Nemesis(loop, self.network, self.members, self.start)
+        self._is_idle = False
+
+    def start(self, member: Member) -> None:
+        """Give a member a new life."""
+        process = member.begin()
+        process.stretch = STRETCHES[member.name] if self._is_idle else 1.0
+        self.loop.log("start", member.name)
+        task = self.loop.start_process(process, member.run)
+
+        def started(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+        task.add_done_callback(started)
+
+    # --- the run --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Everything, from the first start to the last check."""
+        for member in self.members.values():
+            self.start(member)
+        await self._make_buckets()
+        for number in range(self.plan.rounds):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._round(number))
+                for trouble in self.plan.troubles:
+                    if trouble.round == number:
+                        group.create_task(self.nemesis.work(trouble))
+            await self._idle(self.plan.idle_s)
+        self.nemesis.heal()
+        await asyncio.sleep(SETTLE_S)
+        await self._read_everything()
+        await self._become_quiet()
+        await self._read_everything()
+        stores = {name: node.store for name, node in self.nodes.items()}
+        check_quiet(self.meta.store, stores, self.nemesis.damaged, self.history)
+
+    async def _round(self, number: int) -> None:
+        """Each client makes its requests, one after another."""
+        client = Client(self.loop, self.gateways, self.history)
+
+        async def work(requests: list[Request]) -> None:
+            for request in requests:
+                await asyncio.sleep(request.pause_s)
+                await client.perform(request)
+
+        by_client: dict[int, list[Request]] = {}
+        for request in self.plan.requests:
+            if request.round == number:
+                by_client.setdefault(request.client, []).append(request)
+        async with asyncio.timeout(ROUND_S_MAX), asyncio.TaskGroup() as group:
+            for requests in by_client.values():
+                group.create_task(work(requests))
+
+    async def _make_buckets(self) -> None:
+        """Wait until the cluster takes requests; one bucket is versioned."""
+        gateway = self.gateways[GATEWAYS[0]]
+
+        async def make() -> None:
+            context = Context(Account(), "request", "us-east-1", "", refuse)
+            for name in (PLAIN, VERSIONED):
+                await gateway.handlers["CreateBucket"](context, CreateBucketRequest(bucket=name))
+            record = await gateway.buckets.get(VERSIONED)
+            context.scope = BucketScope(gateway.buckets, record, lambda _: None)
+            await gateway.handlers["PutBucketVersioning"](
+                context,
+                PutBucketVersioningRequest(
+                    bucket=VERSIONED,
+                    versioning_configuration=VersioningConfiguration(status="Enabled"),
+                ),
+            )
+
+        while not all(hasattr(each, "handlers") for each in self.gateways.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(3.0)  # all nodes register
+        await ask(self.loop, gateway, make)
+
+    # --- quiet ----------------------------------------------------------------------------------
+
+    async def _idle(self, seconds: float) -> None:
+        """Let time pass with nothing but background work, at a slower pace.
+
+        Heartbeats are then told to the registry without the network, or an idle hour would be made
+        of nothing else.
+        """
+        self.loop.log("idle", seconds)
+        self._set_idle(is_idle=True)
+        end_s = self.loop.now_s + seconds
+        while self.loop.now_s < end_s:
+            await asyncio.sleep(BEAT_S)
+            self._beat()
+        self._set_idle(is_idle=False)
+        for _ in range(int(STRETCHES[ZONES[0]] / BEAT_S) + 1):  # the last stretched pauses
+            self._beat()
+            await asyncio.sleep(BEAT_S)
+
+    def _set_idle(self, *, is_idle: bool) -> None:
+        self._is_idle = is_idle
+        for member in self.members.values():
+            member.process.stretch = STRETCHES[member.name] if is_idle else 1.0
+
+    def _beat(self) -> None:
+        if self.meta.is_up and self.meta.registry is not None:
+            for node in self.nodes.values():
+                if node.is_up:
+                    self.meta.registry.heard(node.name, [])
+
+    async def _become_quiet(self) -> None:
+        """End all sessions and let the collector finish."""
+        for gateway in self.gateways.values():
+            await ask(self.loop, gateway, gateway.end_session)
+        for _ in range(QUIET_ROUNDS_MAX):
+            await self._idle(QUIET_S)
+            if not rows(self.meta.store, b"g") and not rows(self.meta.store, b"s"):
+                return
+        self.history.violate("not quiet", f"{len(rows(self.meta.store, b's'))} sessions are left")
+
+    async def _read_everything(self) -> None:
+        """Read the current version of each key, and each version that metadata names."""
+        client = Client(self.loop, self.gateways, self.history)
+        number = 1_000_000
+        for bucket in (PLAIN, VERSIONED):
+            for key in KEYS:
+                number += 1
+                request = Request(number, 0, 0, Action.GET, bucket, key, 0, GATEWAYS[0], 0.0, 0.0)
+                count = len(self.history.operations.get((bucket, key), ()))
+                await client.perform(request)
+                if len(self.history.operations.get((bucket, key), ())) == count:
+                    self.history.violate("unreadable", "a quiet cluster", (bucket, key))
+        gateway = self.gateways[GATEWAYS[1]]
+        for row, value in rows(self.meta.store, b"v"):
+            version = records_pb2.Version.FromString(value)
+            if not version.is_delete_marker and version.version_id:
+                key = row[9:-18].replace(b"\x00\xff", b"\x00").decode()
+                await self._read_version(gateway, key, version)
+
+    async def _read_version(
+        self, gateway: GatewayMember, key: str, version: records_pb2.Version
+    ) -> None:
+        shape = GetObjectRequest(bucket=VERSIONED, key=key, version_id=version.version_id.hex())
+        call: Callable[[], Any] = lambda: serve(gateway, "GetObject", VERSIONED, shape)  # noqa: E731
+        place = (VERSIONED, key)
+        try:
+            result, data = await ask(self.loop, gateway, call)
+        except (*AMBIGUOUS, errors.S3Error) as error:
+            self.history.violate("unreadable", f"version {shape.version_id}: {error!r}", place)
+            return
+        self.history.check_content(place, int(result.metadata["value"]), 0, data)
+        if len(data) != version.size_bytes:
+            self.history.violate("short read", f"version {shape.version_id}", place)
+
+
+class _Watch(logging.Handler):
+    """Unhandled exceptions of living processes, from logs and from the loop, are violations."""
+
+    def __init__(self, history: History) -> None:
+        super().__init__(logging.WARNING)
+        self._history = history
+
+    def emit(self, record: logging.LogRecord) -> None:
+        process: Process = PROCESS.get()
+        if record.exc_info and not process.is_dead:
+            text = logging.Formatter().formatException(record.exc_info)
+            self._history.violate("exception", f"{process.name}: {record.getMessage()}\n{text}")
+
+    def loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        process = PROCESS.get()
+        if not process.is_dead:
+            self._history.violate(
+                "exception", f"{process.name}: {context['message']} {context.get('exception')!r}"
+            )

@@ -25,7 +25,7 @@ class Target:
     region: str = "us-east-1"
 
 
-class _UnsignedPayload(S3SigV4Auth):
+class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
     """Signs without hashing the body, as SDKs do over TLS."""
 
     def payload(self, request: AWSRequest) -> str:

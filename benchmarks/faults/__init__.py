@@ -1,0 +1,1 @@
+"""What a store does on its worst day: faults under load, measured and drawn."""

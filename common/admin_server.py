@@ -1,4 +1,7 @@
-"""The admin port of a process: /health, /ready, /metrics. Bind it where only operators reach it."""
+"""The admin port of a process: /health, /ready, /metrics. Bind it where only operators reach it.
+
+A process that was started for tests also answers /fault-points: GET shows, POST arms.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -6,6 +9,8 @@ from collections.abc import Callable
 from aiohttp import web
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from common import fault_points, faults
 
 
 class AdminServer:
@@ -39,4 +44,20 @@ class AdminServer:
         if request.path == "/metrics":
             headers = {"content-type": CONTENT_TYPE_LATEST}
             return web.Response(body=generate_latest(REGISTRY), headers=headers)
+        if request.path == "/fault-points" and fault_points.is_open():
+            return await _fault_points(request)
         return web.Response(status=404, text="not found\n")
+
+
+async def _fault_points(request: web.BaseRequest) -> web.Response:
+    """Arm what the body names, one a line; an empty body disarms all."""
+    if request.method == "POST":
+        lines = (await request.text()).split()
+        try:
+            if not lines:
+                fault_points.disarm()
+            for line in lines:
+                fault_points.arm(line)
+        except faults.Invalid as invalid:
+            return web.Response(status=400, text=faults.in_words(invalid) + "\n")
+    return web.Response(text=fault_points.describe())

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import ssl
 
-from common import faults
+from common import fault_points, faults
 from common.admin_server import AdminServer
 from common.buffers import BufferPool
 from common.clock import SystemClock
@@ -51,6 +51,7 @@ class GatewayApp:
     """All parts of a gateway."""
 
     def __init__(self, config: GatewayConfig) -> None:
+        fault_points.configure(config.fault_points)
         self._config = config
         self._clock = SystemClock()
         self._ring = KeyRing.load(config.keyring_file)

@@ -29,3 +29,4 @@ class GatewayConfig:
     threads: int = 2  # for hashing, and again for encryption and coding
     secret_file: Path | None = None  # cluster secret proven to the other services
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

@@ -4,7 +4,7 @@ import logging
 import secrets
 from functools import partial
 
-from common import faults
+from common import fault_points, faults
 from common.admin_server import AdminServer
 from common.clock import SystemClock
 from common.frames import FrameServer
@@ -37,6 +37,7 @@ class MetaServiceApp:
     """All parts of the metadata service."""
 
     def __init__(self, config: MetaServiceConfig, stopper: Stopper) -> None:
+        fault_points.configure(config.fault_points)
         self._config = config
         self._clock = SystemClock()
         self._ring = KeyRing.load(config.keyring_file)

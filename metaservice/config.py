@@ -31,6 +31,7 @@ class MetaServiceConfig:
     engine: Literal["rocksdb", "memory"] = "rocksdb"  # memory: for tests, loses everything
     secret_file: Path | None = None  # cluster secret that peers must prove; none: not asked for
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails
     profiles: tuple[ProfileConfig, ...] = field(
         default=(ProfileConfig("STANDARD", 4, 2),)
     )  # used when the cluster is new

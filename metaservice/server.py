@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from common import faults
+from common import fault_points, faults
 from common.clock import Clock
 from common.frames import Answer, Call, Handler
 from metaservice.kv.interface import Store
@@ -157,6 +157,7 @@ class MetaServer:
             writer = request.writer if has_writer else None
             try:
                 reply = await self.transactor.write(body, reply_type, writer)
+                fault_points.reach("reply.before_send")
             except faults.Fault as fault:
                 REFUSALS.labels(name, type(fault).__name__).inc()
                 raise

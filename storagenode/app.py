@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from common import faults
+from common import fault_points, faults
 from common.admin_server import AdminServer
 from common.buffers import BufferPool
 from common.clock import SystemClock
@@ -42,6 +42,7 @@ class StorageNodeApp:
     """All parts of a storage node."""
 
     def __init__(self, config: StorageNodeConfig, stopper: Stopper) -> None:
+        fault_points.configure(config.fault_points)
         self._config = config
         self._stopper = stopper
         self._clock = SystemClock()

@@ -29,6 +29,7 @@ class StorageNodeConfig:
     buffer_bytes: int = 64 * MIB  # memory for cells that is kept for reuse
     secret_file: Path | None = None  # cluster secret that peers must prove
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails
 
     def __post_init__(self) -> None:
         if not self.advertise_host and self.host in ("", "0.0.0.0", "::"):  # noqa: S104

@@ -2,6 +2,7 @@
 
 import logging
 
+from common import fault_points
 from common.admin_server import AdminServer
 from common.clock import SystemClock
 from common.frames import FrameClient
@@ -21,6 +22,7 @@ class WorkersApp:
     """All parts of the workers process."""
 
     def __init__(self, config: WorkersConfig) -> None:
+        fault_points.configure(config.fault_points)
         self._config = config
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
         self._frames = FrameClient(config.metaservice_host, config.metaservice_port, secret)

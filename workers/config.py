@@ -17,3 +17,4 @@ class WorkersConfig:
     garbage_interval_s: float = 5.0  # between rounds of the collector
     secret_file: Path | None = None  # cluster secret proven to the other services
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

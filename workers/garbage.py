@@ -12,7 +12,7 @@ from typing import Protocol
 
 from prometheus_client import Counter
 
-from common import faults
+from common import fault_points, faults
 from metaservice.client import MetaClient, Method
 from proto import meta_pb2, records_pb2, storage_pb2
 from storagenode.client import NodeClient
@@ -78,6 +78,7 @@ class GarbageCollector:
         away = await self._delete_blobs(
             [blob for entry in of_blobs for blob in entry.garbage.blobs]
         )
+        fault_points.reach("garbage.after_fragments")
         finished = 0
         for begin in range(0, len(of_blobs), ROWS_PER_FINISH):
             request = _finish_request(of_blobs[begin : begin + ROWS_PER_FINISH], away)
@@ -139,6 +140,7 @@ class GarbageCollector:
             to_walk = [disk for disk in self._nodes.disks() if str(disk.disk_id) not in walked]
             done = [str(disk.disk_id) for disk in to_walk if await self._walk(session, disk)]
             is_finished = len(done) == len(to_walk)
+            fault_points.reach("orphans.after_fragments")
             await self._meta.call(
                 Method.MARK_WALKED,
                 meta_pb2.MarkWalked(

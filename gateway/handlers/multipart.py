@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from common import faults, limits
+from common import fault_points, faults, limits
 from gateway.handlers.checksums import COMPOSITE, FULL_OBJECT, checksum_members, part_members
 from gateway.handlers.context import (
     Context,
@@ -166,6 +166,7 @@ class MultipartHandlers:
         )
         try:
             reply = await self._commit(context, message, self._meta.complete_upload)
+            fault_points.reach("complete.after_commit")
         except faults.Invalid as refused:
             raise _completion_error(refused, request.upload_id) from refused
         commit, version = reply.commit, reply.version

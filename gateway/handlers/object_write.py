@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from common import faults, limits
+from common import fault_points, faults, limits
 from gateway.handlers.checksums import checksum_members
 from gateway.handlers.context import Context, Payload, shown_version_id, time_of
 from gateway.handlers.draft import (
@@ -142,7 +142,9 @@ async def commit_or_discard(
     After Unavailable the outcome is unknown: then only the collector, which asks first, deletes.
     """
     try:
+        fault_points.reach("put.before_commit")
         reply = await context.bucket.write(commit)
+        fault_points.reach("put.after_commit")
     except faults.Unavailable:
         writer.release(stored)
         raise

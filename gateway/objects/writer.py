@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from common import checksum, faults, limits
+from common import checksum, fault_points, faults, limits
 from common.buffers import BufferPool
 from common.erasure.code import Codes
 from common.keyring import KeyRing
@@ -168,6 +168,7 @@ class ObjectWriter:
                     source, (blob_id, number, plain_bytes), upload.hashes.update, header
                 )
             )
+            fault_points.reach("put.after_fragments")
         except BaseException:
             await self._delete(blob.placed())
             raise

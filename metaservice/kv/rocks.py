@@ -18,7 +18,7 @@ from pathlib import Path
 
 from prometheus_client import Histogram
 
-from common import faults
+from common import fault_points, faults
 from common.rocks import RocksDatabase
 from metaservice.kv.interface import (
     CommitOutcome,
@@ -178,8 +178,11 @@ class RocksStore:
         begun_s = time.perf_counter()
         rows = group.rows
         puts = {key: value for key, value in rows.items() if value is not None}
+        fault_points.reach("commit.before_write")
         self._database.write(puts, [key for key, value in rows.items() if value is None])
+        fault_points.reach("commit.before_sync")
         self._database.sync_blocking()
+        fault_points.reach("commit.after_sync")
         GROUP_COMMITS.observe(group.commits)
         GROUP_SECONDS.observe(time.perf_counter() - begun_s)
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import faults
+from common import fault_points, faults
 from common.buffers import Buffer, BufferPool
 from common.clock import Clock
 from storagenode.store.extents import (
@@ -284,15 +284,19 @@ class Disk:
 
     def _write_blocking(self, group: list[_Write]) -> None:
         to_sync = {}
+        fault_points.reach("fragment.before_write")
         for extent, offset, pieces in _joined(group):
             extent.file.write(pieces, offset)
             self.counters.bytes_written += sum(len(piece) for piece in pieces)
+        fault_points.reach("fragment.before_sync")
         for write in group:
             if write.needs_sync:
                 to_sync[write.extent.number] = write.extent
         for extent in to_sync.values():
             extent.file.sync()
             self.counters.syncs += 1
+        if to_sync:
+            fault_points.reach("fragment.after_sync")
 
     def _poison(self, error: OSError, group: list[_Write]) -> None:
         log.critical("the disk has failed: %s", error, extra={"disk": str(self.settings.folder)})
@@ -371,6 +375,7 @@ class Disk:
 
     def _delete_blocking(self, records: Sequence[Record]) -> None:
         self.index.sync_blocking()
+        fault_points.reach("delete.after_tombstone")
         buffer = self._pool.take_now(PAGE)
         try:
             for record in records:

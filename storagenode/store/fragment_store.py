@@ -8,7 +8,7 @@ deleted cannot be written again.
 import asyncio
 from dataclasses import dataclass, field
 
-from common import faults
+from common import fault_points, faults
 from common.buffers import Buffer, BufferPool
 from common.checksum import crc32c_blocks
 from common.clock import Clock
@@ -187,6 +187,7 @@ class FragmentStore:
         self._open.pop((record.blob_id, record.index), None)
         opened.disk.index.put(record, bytes(opened.table))
         opened.disk.fragment_count += 1
+        fault_points.reach("fragment.after_index")
         opened.extent.open_writes -= 1
         opened.disk.close_if_done(opened.extent)
 

@@ -31,6 +31,7 @@ from tests.faults.clients import (
     Refused,
     Round,
     Unknown,
+    Unsent,
     prefix_of,
 )
 from tests.faults.history import History, Place
@@ -43,6 +44,7 @@ CONNECT_S, READ_S = 3, 15
 PATIENCE_S = 150.0  # for one final read
 FSCK_S = 600.0
 RETRY_S = 0.3
+BACKOFF_S = 1.0  # as clients do; writes of unknown outcome make histories hard to judge
 KEPT_SHARE = 0.25
 SAMPLE_S = 30.0
 SOME_DELETED = 200  # looked at again at the end
@@ -135,14 +137,16 @@ class Campaign:
         pause = Random(self._options.seed)
         while not self._ending.is_set():
             number = self._round.enter()
+            is_answered = True
             try:
-                client.step(number)
+                is_answered = client.step(number)
             except Exception as error:
                 self.history.violate(f"an answer that no client understands: {error!r}")
                 raise
             finally:
                 self._round.leave(number)
-            self._ending.wait(pause.expovariate(self._options.requests_per_s / CLIENTS))
+            wait_s = pause.expovariate(self._options.requests_per_s / CLIENTS)
+            self._ending.wait(wait_s if is_answered else BACKOFF_S)
 
     def _go_on(self) -> None:
         """Rounds until the time is over."""
@@ -195,7 +199,7 @@ class Campaign:
         while True:
             try:
                 operation(*arguments)
-            except (Unknown, Refused) as reason:
+            except (Unknown, Unsent, Refused) as reason:
                 words = f"{operation.__name__} of {arguments}: {reason!r} from {reason.__cause__}"
             else:
                 return

@@ -1,7 +1,7 @@
 """Clients of a campaign: boto3 without retries on few keys, every answer judged and written down.
 
 An error that tells nothing (5xx, time-out, broken connection) leaves the outcome of a write
-unknown; any other refusal means that nothing was done.
+unknown; any other refusal, and a connection that was never made, means that nothing was done.
 """
 
 import threading
@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+)
 
 from tests.faults import contents
 from tests.faults.history import History, Place, observe, unknown
@@ -25,6 +30,10 @@ ABSENT = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}
 
 class Unknown(Exception):
     """The outcome of a request is not known."""
+
+
+class Unsent(Exception):
+    """Nobody was reached: nothing was done."""
 
 
 class Refused(Exception):
@@ -88,8 +97,8 @@ class Client:
             (self.list_versions, 5),
         ]  # fmt: skip
 
-    def step(self, round_number: int) -> None:
-        """Do one random operation on a random key of a round."""
+    def step(self, round_number: int) -> bool:
+        """Do one random operation on a random key of a round; False if nobody answered."""
         methods, weights = zip(*self._choices, strict=True)
         bucket = self._random.choice([PLAIN, VERSIONED])
         key = int(min(self._random.random(), self._random.random()) * KEYS)
@@ -98,8 +107,13 @@ class Client:
             self._random.choices(methods, weights)[0](place)
         except Unknown:
             self._history.count("no answer")
+            return False
+        except Unsent:
+            self._history.count("nobody reached")
+            return False
         except Refused as refused:
             self._history.count(f"refused {refused}")
+        return True
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -130,7 +144,7 @@ class Client:
     ) -> str | None:
         """Read and judge every byte; returns the value, None if there is none.
 
-        raises   Unknown, Refused (a range beyond the end too)
+        raises   Unknown, Unsent, Refused (a range beyond the end too)
         """
         options: dict[str, str] = {}
         if version_id is not None:
@@ -241,8 +255,11 @@ class Client:
         def complete_for_sure() -> Any:
             try:
                 return complete()
-            except Unknown:
-                return complete()  # asked again it says the same
+            except Unknown as first:
+                try:
+                    return complete()  # asked again it says the same
+                except Unsent:
+                    raise Unknown from first
 
         self._write(Kind.PUT, place, value, None, complete_for_sure)
 
@@ -327,9 +344,11 @@ class Client:
         return self._guard(getattr(self._s3, method), Bucket=place.bucket, Key=place.key, **options)
 
     def _guard(self, call: Callable[..., Any], **options: Any) -> Any:
-        """raises Unknown, Refused"""
+        """raises Unknown, Unsent, Refused"""
         try:
             return call(**options)
+        except (EndpointConnectionError, ConnectTimeoutError) as error:
+            raise Unsent from error
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             code = error.response["Error"]["Code"]

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections import Counter
 from dataclasses import replace
@@ -13,12 +12,11 @@ from random import Random
 from typing import Any
 
 from cli.folder import ClusterFolder
-from cli.processes import ostraka
 from cli.status import collect
 from common import faults
 from tests.faults.network import Link, Map, Network
 from tests.faults.shim import Shim
-from tests.support.cluster import START_S, Cluster, wait_for
+from tests.support.cluster import Cluster, wait_for
 
 HEALTHY_S = 120.0
 POLL_S = 0.3
@@ -44,18 +42,9 @@ class Victim(Cluster):
         self._ports: dict[str, int] = {}
         try:
             self.shim = Shim(folder / "shim", self.names)
+            self.extra |= self.shim.environment
         except FileNotFoundError as missing:
             print(missing, flush=True)
-
-    def command(
-        self, *arguments: str, timeout_s: float = START_S
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run `ostraka` so that what it starts has the shim."""
-        extra = self.shim.environment if self.shim is not None else {}
-        return subprocess.run(
-            ostraka(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False,
-            env=os.environ | extra,
-        )  # fmt: skip
 
     def begin(self) -> None:
         """Start it, and lay the network between its processes."""

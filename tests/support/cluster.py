@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,16 @@ secret_key = "{OTHER_SECRET_KEY}"
 class Cluster:
     """One cluster under test."""
 
-    def __init__(self, folder: Path, zones: int = 6, gateways: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        zones: int = 6,
+        gateways: int = 1,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        """extra: environment of the cluster's processes"""
         self.folder = folder
+        self.extra = dict(extra or {})
         self.data = folder / "cluster"
         self.zones, self.gateways = zones, gateways
         self.port = free_port()
@@ -81,6 +89,7 @@ class Cluster:
             text=True,
             timeout=timeout_s,
             check=False,
+            env=os.environ | self.extra,
         )
 
     def start(self) -> None:
@@ -113,6 +122,21 @@ class Cluster:
         processes = self.status()["processes"]
         pid: int = next(process["pid"] for process in processes if process["name"] == name)
         return pid
+
+    def is_back(self, name: str, other_than: int) -> bool:
+        """Whether a process runs again, as another one."""
+        return any(
+            process["name"] == name
+            and process["state"] == "running"
+            and process["pid"] != other_than
+            for process in self.status()["processes"]
+        )
+
+    def restart(self, name: str) -> None:
+        """Stop a process in order and wait until it runs again."""
+        pid = self.pid_of(name)
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: self.is_back(name, pid), f"{name}'s return", START_S)
 
     def status(self) -> dict[str, Any]:
         """`ostraka status --json`."""

@@ -158,12 +158,35 @@ def check(
     operations: Iterable[Operation], model: Model[StateT], steps_max: int = STEPS_MAX
 ) -> Verdict:
     """Search for an order that explains a history of one key."""
-    known = [
+    history = [
         operation
         for operation in settle_observed(operations)
         if operation.is_known or not operation.only_observes
     ]
-    return _Search(known, model, steps_max).run()
+    # An unknown write may never have happened: an order without the unseen ones explains all.
+    likely = [
+        operation for operation in history if operation.is_known or _is_seen(operation, history)
+    ]
+    if len(likely) < len(history):
+        verdict = _Search(likely, model, steps_max).run()
+        if verdict:
+            return verdict
+    return _Search(history, model, steps_max).run()
+
+
+def _is_seen(unknown: Operation, history: Sequence[Operation]) -> bool:
+    """Whether somebody saw what an unknown write may have done: a key or version that is gone."""
+    if unknown.kind not in (Kind.DELETE, Kind.ERASE):
+        return False  # its value was never read, or it would be known: see settle_observed
+    wanted = unknown.expected if unknown.kind is Kind.ERASE else None
+    kind = Kind.READ_VERSION if unknown.kind is Kind.ERASE else Kind.READ
+    return any(
+        operation.kind is kind
+        and operation.value is None
+        and operation.expected == wanted
+        and operation.end_s >= unknown.begin_s
+        for operation in history
+    )
 
 
 def settle_observed(operations: Iterable[Operation]) -> list[Operation]:

@@ -62,10 +62,14 @@ class LocalCluster:
             "up", f"--directory={directory}", f"--port={port}", f"--zones={self._zones}",
             f"--gateways={self._gateways}", "--detach",
         )  # fmt: skip
+        return self.target()
+
+    def target(self) -> Target:
+        """Endpoint and root keys of the cluster in the folder. raises NotFound"""
+        identity = self._folder.load()
         key = root_account(self._folder.credentials_file).keys[0]
-        endpoint = f"http://{LOOPBACK}:{port}"
-        region = self._folder.load().region
-        return Target(self.name, endpoint, key.access_key, key.secret_key, region)
+        endpoint = f"http://{LOOPBACK}:{identity.port}"
+        return Target(self.name, endpoint, key.access_key, key.secret_key, identity.region)
 
     def stop(self) -> None:
         """Undo faults, stop the cluster, delete its folder."""
@@ -158,6 +162,19 @@ class LocalCluster:
         """Wait until processes that were killed are ready again. raises Unavailable"""
         for name in names:
             self._wait(partial(self._is_ready, name, self._killed[name]), f"{name}'s return")
+
+    @property
+    def folder(self) -> ClusterFolder:
+        """Where it lives."""
+        return self._folder
+
+    def pids(self) -> dict[str, tuple[str, int]]:
+        """Role and process id by name, of all processes that run."""
+        return {
+            process["name"]: (process["role"], process["pid"])
+            for process in self._processes()
+            if process["pid"]
+        }
 
     def disk_of(self, node: str) -> Path:
         """The folder of a node's only disk."""

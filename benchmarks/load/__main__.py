@@ -1,153 +1,99 @@
-"""Load S3 endpoints and print one table: `python -m benchmarks.load NAME=URL,KEY,SECRET ...`.
+"""Load S3 endpoints and print one page: `python -m benchmarks.load [NAME=... ...]`.
 
-Several endpoints are measured in turn, scenario by scenario, so that a noisy machine is noisy for
-all. Each scenario is bounded in time; a calibration line says what the machine can do.
+Without endpoints a local cluster is made for the run, and removed afterwards. Endpoints are named
+as `benchmarks.load.endpoint` says; all are measured in one interleaved run.
 """
 
 import argparse
-import asyncio
-import hashlib
-import os
-import secrets
-import statistics
-import time
-from dataclasses import dataclass
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import uvloop
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from benchmarks.load.client import Connection, Target, signed_head
+from benchmarks.faults.cluster import LocalCluster
+from benchmarks.load.endpoint import Endpoint, parse_endpoint
+from benchmarks.load.run import Options, Run
+from benchmarks.load.table import Page, preface, say
+from common import faults
 
-KIB, MIB = 1024, 1024 * 1024
-KEYS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """One line of the table."""
-
-    method: str
-    size: int
-    connections: int
-
-    @property
-    def title(self) -> str:
-        size = f"{self.size // MIB} MiB" if self.size >= MIB else f"{self.size // KIB} KiB"
-        return f"{self.method} {size}, {self.connections} connections"
+ZONES = 6
+GATEWAYS = 2
 
 
-SCENARIOS = tuple(
-    Scenario(method, size, connections)
-    for size, connections in (
-        (4 * KIB, 64), (64 * KIB, 32), (1 * MIB, 16), (64 * MIB, 1), (64 * MIB, 4),
-    )
-    for method in ("PUT", "GET")
-)  # fmt: skip
+@contextmanager
+def own_cluster(folder: Path | None) -> Iterator[Endpoint]:
+    """A fresh local cluster."""
+    with tempfile.TemporaryDirectory(prefix="ostraka-load-", dir=folder) as temporary:
+        cluster = LocalCluster("ostraka", Path(temporary) / "cluster", ZONES, GATEWAYS)
+        say("starting a local cluster")
+        try:
+            cluster.start()
+            yield Endpoint(cluster.target(), cluster)
+        finally:
+            cluster.stop()
 
 
-async def run_scenario(target: Target, scenario: Scenario, seconds: float) -> str:
-    """Measure one scenario on one endpoint; returns a table row."""
-    body = os.urandom(scenario.size) if scenario.method == "PUT" else b""
-    unsigned = scenario.size >= 64 * MIB
-    keys = 8 if unsigned else KEYS
-    heads = [
-        signed_head(target, scenario.method, f"/benchmark/{scenario.size}/{n}", body,
-                    unsigned=unsigned)
-        for n in range(keys)
-    ]  # fmt: skip
-    times: list[float] = []
-    failures = 0
-    begin = time.perf_counter()
-
-    async def worker(first: int) -> None:
-        nonlocal failures
-        connection = await Connection.open(target)
-        turn = first
-        while time.perf_counter() - begin < seconds:
-            sent = time.perf_counter()
-            status, _ = await connection.exchange(heads[turn % keys], body)
-            times.append(time.perf_counter() - sent)
-            failures += status != 200
-            turn += scenario.connections
-        connection.close()
-
-    await asyncio.gather(*[worker(n) for n in range(scenario.connections)])
-    took = time.perf_counter() - begin
-    times.sort()
-    p50, p99 = (times[int(len(times) * q)] * 1000 for q in (0.5, 0.99))
-    rate, volume = len(times) / took, len(times) * scenario.size / took / 1e6
-    return (
-        f"| {scenario.title} | {target.name} | {rate:,.0f} | {volume:,.0f} | {p50:.1f} | "
-        f"{p99:.1f} | {failures} |"
-    )
-
-
-async def prepare(target: Target) -> None:
-    """Make the bucket, and all objects that GETs read."""
-    connection = await Connection.open(target)
-    await connection.exchange(signed_head(target, "PUT", "/benchmark", b"", unsigned=False), b"")
-    for size in sorted({scenario.size for scenario in SCENARIOS}):
-        body = os.urandom(size)
-        for n in range(8 if size >= 64 * MIB else KEYS):
-            head = signed_head(target, "PUT", f"/benchmark/{size}/{n}", body, unsigned=True)
-            status, _ = await connection.exchange(head, body)
-            assert status == 200, f"{target.name} answers {status}"
-    connection.close()
-
-
-def calibration() -> str:
-    """What one core and the disk can do just now."""
-    data = os.urandom(MIB)
-
-    def rate(work: object) -> float:
-        begin, count = time.perf_counter(), 0
-        while time.perf_counter() - begin < 0.3:
-            work()  # type: ignore[operator]
-            count += 1
-        return count * 1.048576 / (time.perf_counter() - begin)
-
-    cipher, out = AESGCM(secrets.token_bytes(32)), bytearray(MIB + 16)
-    md5 = rate(lambda: hashlib.md5(data))
-    aes = rate(lambda: cipher.encrypt_into(bytes(12), data, None, out))
-    times = []
-    with open("benchmark.tmp", "wb") as file:
-        for _ in range(100):
-            file.write(data[:4096])
-            file.flush()
-            begin = time.perf_counter()
-            os.fdatasync(file.fileno())
-            times.append(time.perf_counter() - begin)
-    os.unlink("benchmark.tmp")  # noqa: PTH108 - the same folder
-    return (
-        f"calibration: MD5 {md5:,.0f} MB/s, AES-256-GCM {aes:,.0f} MB/s, fdatasync "
-        f"{statistics.median(times) * 1000:.2f} ms, {os.cpu_count()} cores"
-    )
-
-
-async def run(targets: list[Target], seconds: float) -> None:
-    """Run all scenarios on all endpoints."""
-    print(calibration())
-    for target in targets:
-        await prepare(target)
-    print("\n| scenario | endpoint | per s | MB/s | p50 ms | p99 ms | failed |")
-    print("|---|---|---|---|---|---|---|")
-    for scenario in SCENARIOS:
-        for target in targets:
-            print(await run_scenario(target, scenario, seconds), flush=True)
-
-
-def main() -> None:
+def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
-    parser.add_argument("targets", nargs="+", metavar="NAME=URL,ACCESS_KEY,SECRET_KEY")
-    parser.add_argument("--seconds", type=float, default=5.0, help="per scenario")
-    arguments = parser.parse_args()
-    targets = []
-    for text in arguments.targets:
-        name, _, rest = text.partition("=")
-        targets.append(Target(name, *rest.split(",", 2)))
-    uvloop.run(run(targets, arguments.seconds))
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.load",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "endpoints", nargs="*", metavar="NAME=URL,KEY,SECRET[,PID+PID] or NAME=FOLDER"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="per scenario and round")
+    parser.add_argument("--rounds", type=int, default=1, help="of every scenario, interleaved")
+    parser.add_argument(
+        "--list-keys", default="1000,100000", help="sizes of the buckets that are listed"
+    )
+    parser.add_argument(
+        "--only",
+        default="",
+        help="scenarios whose title holds this pattern, or: list, zones down, memory",
+    )
+    parser.add_argument("--output", type=Path, help="also write the page to this file")
+    parser.add_argument("--folder", type=Path, help="where a cluster of our own is made")
+    return parser.parse_args()
+
+
+def run(endpoints: list[Endpoint], arguments: argparse.Namespace) -> None:
+    """Measure, print, save."""
+    page = Page()
+    preface(page, sys.argv[1:])
+    pattern = re.compile(arguments.only)
+    options = Options(
+        seconds=arguments.seconds,
+        rounds=arguments.rounds,
+        list_keys=[int(count) for count in arguments.list_keys.split(",") if count],
+        only=lambda title: pattern.search(title) is not None,
+    )
+    try:
+        uvloop.run(Run(endpoints, options, page).all())
+    finally:
+        if arguments.output is not None:
+            page.save(arguments.output)
+
+
+def main() -> int:
+    """Returns the exit code."""
+    arguments = parse()
+    try:
+        if arguments.endpoints:
+            run([parse_endpoint(text) for text in arguments.endpoints], arguments)
+        else:
+            with own_cluster(arguments.folder) as endpoint:
+                run([endpoint], arguments)
+    except faults.Fault as fault:
+        say(faults.in_words(fault))
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,6 +5,7 @@ or into one scratch buffer that is used again: nothing is allocated per piece.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from benchmarks.s3.signing import Target
@@ -31,6 +32,9 @@ class Answer:
         self.head = head
 
 
+Answered = Callable[[Answer | None], None]
+
+
 class Connection(asyncio.BufferedProtocol):
     """One keep-alive connection. Not to be used any more once an exchange has raised."""
 
@@ -38,7 +42,8 @@ class Connection(asyncio.BufferedProtocol):
         self._scratch = bytearray(SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._answered: Answered | None = None
+        self._broken_because = "closed"
         self._into = NOWHERE
         self._is_head_method = False
         self._begin_answer()
@@ -49,6 +54,7 @@ class Connection(asyncio.BufferedProtocol):
         self._status = 0
         self._left: int | None = None  # body bytes to come; None: chunked, or no head yet
         self._received = 0
+        self._is_last = False
         self._tail = b""
 
     @classmethod
@@ -70,26 +76,43 @@ class Connection(asyncio.BufferedProtocol):
 
         into   where the answer's body goes, from its begin; what does not fit is counted only
         """
+        waiter: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+
+        def answered(answer: Answer | None) -> None:
+            if not waiter.done():
+                waiter.set_result(answer)
+
+        self.begin(head, body, answered, into)
+        try:
+            answer = await waiter
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if answer is None:
+            raise Broken(self._broken_because)
+        return answer
+
+    def begin(
+        self, head: bytes, body: bytes, answered: Answered, into: bytearray | None = None
+    ) -> None:
+        """Send a request now; no task and no future, for clients that must cost nothing.
+
+        answered   called with the whole answer, or with None if there will be none; it may begin
+                   the next request
+        """
         transport = self._transport
         if transport is None or transport.is_closing():
-            raise Broken("closed")
+            answered(None)
+            return
         self._begin_answer()
         self._is_head_method = head.startswith(b"HEAD ")
         self._into = memoryview(into) if into is not None else NOWHERE
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._answered = answered
         if len(body) <= JOIN_BYTES_MAX:
             transport.write(head + body)
         else:
             transport.write(head)
             transport.write(body)
-        try:
-            return await self._waiter
-        except asyncio.CancelledError:
-            self.close()
-            raise
-        finally:
-            self._waiter = None
-            self._into = NOWHERE
 
     def close(self) -> None:
         """Disconnect at once; an exchange under way raises Broken."""
@@ -133,6 +156,7 @@ class Connection(asyncio.BufferedProtocol):
     def _read_head(self, end: int) -> None:
         self._head = bytes(self._view[:end])
         lower = self._head.lower()
+        self._is_last = b"\r\nconnection: close" in lower
         rest = bytes(self._view[end : self._filled])
         try:
             self._status = int(self._head[9:12])
@@ -161,16 +185,23 @@ class Connection(asyncio.BufferedProtocol):
             self._left = 0
 
     def _finish_if_complete(self) -> None:
-        waiter = self._waiter
-        if not self._head or self._left != 0 or waiter is None or waiter.done():
+        if not self._head or self._left != 0 or self._answered is None:
             return
-        waiter.set_result(Answer(self._status, self._received, self._head))
-        if b"\r\nconnection: close" in self._head.lower():
+        answer = Answer(self._status, self._received, self._head)
+        if self._is_last:
             self.close()
+        self._end(answer)
 
     def _fail(self, reason: str) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(Broken(reason))
+        if self._answered is not None:
+            self._broken_because = reason
+            self._end(None)
+
+    def _end(self, answer: Answer | None) -> None:
+        answered, self._answered = self._answered, None
+        self._into = NOWHERE
+        if answered is not None:
+            answered(answer)
 
 
 def _length(lower_head: bytes) -> int | None:

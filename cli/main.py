@@ -18,6 +18,7 @@ COMMANDS = {
     "status": "cli.status",
     "admin": "cli.admin",
     "init": "cli.init",
+    "durability": "cli.durability",
     "bench": "cli.bench",
 }
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130

@@ -20,6 +20,8 @@ from common.telemetry import configure_logging
 from metaservice.client import MetaClient
 from proto import admin_pb2_grpc, meta_pb2, records_pb2
 from storagenode.config import StorageNodeConfig
+from storagenode.journal.handlers import JournalHandlers
+from storagenode.journal.journal import JournalSettings, NodeJournal
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.service import SERVICE, NodeControl
 from storagenode.store.compact import compact_all
@@ -61,8 +63,18 @@ class StorageNodeApp:
         self._store = FragmentStore(disks, self._clock, self._pool)
         self._server = NodeServer(self._store, config.name, config.zone, self._incarnation)
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
+        self._journal = NodeJournal(
+            JournalSettings(
+                config.disks[0] / "journal", config.journal_chunk_bytes, config.reserve_bytes
+            ),
+            files,
+            self._pool,
+        )
+        journal = JournalHandlers(self._journal, config.name, config.zone)
         self._frames = FrameServer(
-            self._server.handlers(), secret=secret, slots=PoolSlots(self._pool)
+            {**self._server.handlers(), **journal.handlers()},
+            secret=secret,
+            slots=PoolSlots(self._pool),
         )
         self._meta_frames = FrameClient(
             config.metaservice_host, config.metaservice_port, secret=secret
@@ -98,6 +110,7 @@ class StorageNodeApp:
         await self._rpc.stop()
         await self._meta_frames.stop()
         await self._store.close()
+        await self._journal.close()
         await self._admin.stop()
 
     async def _heartbeat(self) -> None:

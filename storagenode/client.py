@@ -3,6 +3,8 @@
 import asyncio
 from enum import IntEnum
 
+from google.protobuf.message import Message
+
 from common import limits
 from common.frames import FrameClient, Reply
 from proto import storage_pb2
@@ -17,6 +19,12 @@ class Method(IntEnum):
     LIST_FRAGMENTS = 4
     STAT_FRAGMENTS = 5
     NODE_STATUS = 6
+    JOURNAL_FENCE = 40
+    JOURNAL_OPEN = 41
+    JOURNAL_APPEND = 42
+    JOURNAL_WRITE_HEADER = 43
+    JOURNAL_READ = 44
+    JOURNAL_TRIM = 45
 
 
 class NodeClient:
@@ -69,6 +77,12 @@ class NodeClient:
         return self._reads.call(
             Method.READ_FRAGMENT, request.SerializeToString(), deadline_s=deadline_s, into=into
         )
+
+    def journal_call(
+        self, method: Method, request: Message, payload: bytes = b"", *, deadline_s: float
+    ) -> "asyncio.Future[Reply]":
+        """A call to the node's journal, sent now; see storagenode/journal/journal.py."""
+        return self._reads.call(method, request.SerializeToString(), payload, deadline_s=deadline_s)
 
     async def delete_fragments(
         self, request: storage_pb2.DeleteFragments

@@ -27,6 +27,7 @@ class StorageNodeConfig:
     space_share: float = 1.0  # of the file system's free space that each disk may count on
     reserve_bytes: int = GIB  # kept free on the file system
     buffer_bytes: int = 64 * MIB  # memory for cells that is kept for reuse
+    journal_chunk_bytes: int = 64 * MIB  # size of a preallocated file of the metadata's journal
     secret_file: Path | None = None  # cluster secret that peers must prove
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

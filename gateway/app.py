@@ -17,6 +17,7 @@ from common.supervisor import Supervisor
 from common.telemetry import configure_logging
 from gateway.auth.credentials import Credential, CredentialCache
 from gateway.config import GatewayConfig
+from gateway.handlers.acl import AclHandlers
 from gateway.handlers.bucket import BucketHandlers
 from gateway.handlers.delete import DeleteHandlers
 from gateway.handlers.listing import ListingHandlers
@@ -91,6 +92,7 @@ class GatewayApp:
             [
                 BucketHandlers(meta, buckets, session),
                 UnconfiguredHandlers(meta, buckets, session),
+                AclHandlers(meta),
                 ListingHandlers(meta),
                 ObjectReadHandlers(meta, self._reader),
                 objects,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from common.config import describe
 from gateway.config import GatewayConfig
+from gateway.handlers.acl import AclHandlers
 from gateway.handlers.bucket import BucketHandlers
 from gateway.handlers.delete import DeleteHandlers
 from gateway.handlers.listing import ListingHandlers
@@ -20,8 +21,9 @@ from storagenode.config import StorageNodeConfig
 from workers.config import WorkersConfig
 
 RESOURCES = (
-    BucketHandlers, DeleteHandlers, ListingHandlers, MultipartHandlers, ObjectReadHandlers,
-    ObjectTaggingHandlers, ObjectWriteHandlers, PostObjectHandlers, UnconfiguredHandlers,
+    AclHandlers, BucketHandlers, DeleteHandlers, ListingHandlers, MultipartHandlers,
+    ObjectReadHandlers, ObjectTaggingHandlers, ObjectWriteHandlers, PostObjectHandlers,
+    UnconfiguredHandlers,
 )  # fmt: skip
 SERVICES = {
     "gateway": GatewayConfig,

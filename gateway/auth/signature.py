@@ -14,6 +14,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -423,12 +425,17 @@ def _seconds(timestamp: str) -> float | None:
 
 
 def _iso_date(date: str | None) -> str:
-    """An HTTP date, or an ISO date, in the form of x-amz-date; empty if it is neither."""
+    """A Date header in the form of x-amz-date; empty if it is no date.
+
+    Mail dates count too (`-0000` for GMT): signers of SDKs write them.
+    """
     if date is None:
         return ""
-    for form in ("%a, %d %b %Y %H:%M:%S GMT", "%Y%m%dT%H%M%SZ"):
-        try:
-            return time.strftime("%Y%m%dT%H%M%SZ", time.strptime(date, form))
-        except ValueError:
-            continue
-    return ""
+    if _seconds(date) is not None:
+        return date
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        return ""
+    in_utc = moment if moment.tzinfo is None else moment.astimezone(UTC)
+    return in_utc.strftime("%Y%m%dT%H%M%SZ")

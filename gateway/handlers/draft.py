@@ -7,6 +7,7 @@ from common import limits
 from gateway.handlers.bucket import refuse_acl
 from gateway.handlers.context import Context
 from gateway.s3 import errors, tagging
+from gateway.s3.metadata import read_metadata
 from proto import records_pb2
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
@@ -71,8 +72,8 @@ def set_metadata(version: records_pb2.Version, request: MetadataRequest) -> None
         if value:
             version.system.add(name=name, value=value)
     del version.user[:]
-    metadata = request.metadata
-    if metadata:
+    if request.metadata:
+        metadata = {name: read_metadata(value) for name, value in request.metadata.items()}
         size = sum(len(name) + len(value.encode()) for name, value in metadata.items())
         if size > limits.USER_METADATA_BYTES_MAX:
             raise errors.MetadataTooLarge(Size=size, MaxSizeAllowed=limits.USER_METADATA_BYTES_MAX)

@@ -6,17 +6,15 @@ from common import faults
 from gateway.handlers.checksums import checksum_members, part_members
 from gateway.handlers.context import (
     Context,
-    owner_of,
     page_size,
     shown_version_id,
     time_of,
     version_name,
 )
-from gateway.handlers.unconfigured import full_control
 from gateway.objects.parts import part_span, uploaded_number
 from gateway.s3 import errors
 from gateway.s3.conditions import ReadConditions
-from gateway.s3.model.access import GetObjectAclOutput, GetObjectAclRequest
+from gateway.s3.metadata import write_metadata
 from gateway.s3.model.object import (
     Checksum,
     GetObjectAttributesOutput,
@@ -68,7 +66,7 @@ class ObjectReadHandlers:
         self._reader = reader
 
     async def get_object(self, context: Context, request: GetObjectRequest) -> GetObjectOutput:
-        version, data = await self._version(context, request, without_data=False)
+        version, data = await find_version(self._meta, context, request, without_data=False)
         span = _span(version, request)
         members = _description(context, version, request, span)
         members |= await self._part_checksum(version, request)
@@ -79,7 +77,7 @@ class ObjectReadHandlers:
         return GetObjectOutput(**members)
 
     async def head_object(self, context: Context, request: HeadObjectRequest) -> HeadObjectOutput:
-        version, _ = await self._version(context, request, without_data=True)
+        version, _ = await find_version(self._meta, context, request, without_data=True)
         members = _description(context, version, request, _span(version, request))
         members |= await self._part_checksum(version, request)
         if version.tags:
@@ -89,7 +87,7 @@ class ObjectReadHandlers:
     async def get_object_attributes(
         self, context: Context, request: GetObjectAttributesRequest
     ) -> GetObjectAttributesOutput:
-        version, _ = await self._version(context, request, without_data=True)
+        version, _ = await find_version(self._meta, context, request, without_data=True)
         wanted = set(request.object_attributes)
         output = GetObjectAttributesOutput(
             last_modified=time_of(version.last_modified_ns),
@@ -106,16 +104,6 @@ class ObjectReadHandlers:
         if "ObjectParts" in wanted and version.HasField("parts"):
             output.object_parts = await self._parts(version, request)
         return output
-
-    async def get_object_acl(
-        self, context: Context, request: GetObjectAclRequest
-    ) -> GetObjectAclOutput:
-        await self._version(context, request, without_data=True)
-        owner_id = context.bucket.record.owner_id
-        name = context.caller.display_name
-        return GetObjectAclOutput(
-            owner=owner_of(owner_id, name), grants=[full_control(owner_id, name)]
-        )
 
     async def _part_checksum(self, version: records_pb2.Version, request: Any) -> dict[str, Any]:
         """The checksum of the one part that is asked for."""
@@ -164,29 +152,32 @@ class ObjectReadHandlers:
             ]
         return shown
 
-    async def _version(
-        self, context: Context, request: Any, *, without_data: bool
-    ) -> tuple[records_pb2.Version, bytes]:
-        scope = context.bucket
-        try:
-            reply, data = await scope.read_with_data(
-                lambda epoch: self._meta.get_version(
-                    meta_pb2.GetVersion(
-                        bucket=request.bucket,
-                        known_epoch=epoch,
-                        key=request.key.encode(),
-                        version=version_name(request.version_id),
-                        without_data=without_data,
-                    )
+
+async def find_version(
+    meta: VersionCalls, context: Context, request: Any, *, without_data: bool
+) -> tuple[records_pb2.Version, bytes]:
+    """Read the version that a request names, and its inline data.
+
+    raises   NoSuchKey, NoSuchVersion, NoSuchBucket, MethodNotAllowed
+    """
+    scope = context.bucket
+    try:
+        reply, data = await scope.read_with_data(
+            lambda epoch: meta.get_version(
+                meta_pb2.GetVersion(
+                    bucket=request.bucket,
+                    known_epoch=epoch,
+                    key=request.key.encode(),
+                    version=version_name(request.version_id),
+                    without_data=without_data,
                 )
             )
-        except faults.NotFound as missing:
-            raise _missing(missing, request.key, request.version_id) from missing
-        shows_version = scope.record.versioning != records_pb2.Bucket.NEVER
-        version = present_version(
-            reply, request.key, request.version_id, shows_version=shows_version
         )
-        return version, data
+    except faults.NotFound as missing:
+        raise _missing(missing, request.key, request.version_id) from missing
+    shows_version = scope.record.versioning != records_pb2.Bucket.NEVER
+    version = present_version(reply, request.key, request.version_id, shows_version=shows_version)
+    return version, data
 
 
 def present_version(
@@ -271,7 +262,7 @@ def _description(
     for pair in version.system:
         members[pair.name] = pair.value
     if version.user:
-        members["metadata"] = {pair.name: pair.value for pair in version.user}
+        members["metadata"] = {pair.name: write_metadata(pair.value) for pair in version.user}
     if span is not None:
         members["content_range"] = span.content_range
     elif request.checksum_mode == "ENABLED":

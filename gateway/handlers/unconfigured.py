@@ -5,24 +5,20 @@ Tools read these before they do anything else, so they must answer as S3 does fo
 
 import json
 
-from gateway.handlers.bucket import BucketCalls, refuse_acl
-from gateway.handlers.context import Context, owner_of
+from gateway.handlers.bucket import BucketCalls
+from gateway.handlers.context import Context
 from gateway.objects.buckets import BucketCache
 from gateway.objects.stored import Writers
 from gateway.s3 import errors
 from gateway.s3.model.access import (
-    GetBucketAclOutput,
     GetBucketOwnershipControlsOutput,
     GetBucketPolicyStatusOutput,
     GetBucketRequestPaymentOutput,
     GetPublicAccessBlockOutput,
-    Grant,
-    Grantee,
     OwnershipControls,
     OwnershipControlsRule,
     PolicyStatus,
     PublicAccessBlockConfiguration,
-    PutBucketAclRequest,
     PutBucketOwnershipControlsRequest,
     PutBucketRequestPaymentRequest,
     PutPublicAccessBlockRequest,
@@ -121,19 +117,6 @@ class UnconfiguredHandlers:
         if request.request_payment_configuration.payer != "BucketOwner":
             raise errors.NotImplemented("Requester pays.")
 
-    async def get_bucket_acl(self, context: Context, request: Shape) -> GetBucketAclOutput:
-        record = await context.bucket.refresh()
-        return GetBucketAclOutput(
-            owner=owner_of(record.owner_id, context.caller.display_name),
-            grants=[full_control(record.owner_id, context.caller.display_name)],
-        )
-
-    async def put_bucket_acl(self, context: Context, request: PutBucketAclRequest) -> None:
-        await context.bucket.refresh()
-        if request.acl is None:
-            raise errors.AccessControlListNotSupported()
-        refuse_acl(request.acl)
-
     async def get_bucket_ownership_controls(
         self, context: Context, request: Shape
     ) -> GetBucketOwnershipControlsOutput:
@@ -209,11 +192,3 @@ class UnconfiguredHandlers:
     ) -> ListBucketMetricsConfigurationsOutput:
         await context.bucket.refresh()
         return ListBucketMetricsConfigurationsOutput(is_truncated=False)
-
-
-def full_control(canonical_id: str, display_name: str) -> Grant:
-    """The one grant of an owner-only ACL."""
-    return Grant(
-        grantee=Grantee(id=canonical_id, display_name=display_name, type="CanonicalUser"),
-        permission="FULL_CONTROL",
-    )

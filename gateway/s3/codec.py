@@ -39,6 +39,10 @@ HEADER_ERRORS: dict[str, type[errors.S3Error]] = {
     "x-amz-sdk-checksum-algorithm": errors.InvalidRequest,
     "x-amz-checksum-type": errors.InvalidRequest,
 }
+# Of writes only: S3 calls them wrong elsewhere, not unknown.
+MISPLACED_HEADERS = frozenset(
+    {"x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id"}
+)
 # RFC 9110, 13.1.3: a condition with an invalid date is ignored.
 IGNORED_WHEN_INVALID = {"if-modified-since", "if-unmodified-since"}
 
@@ -176,7 +180,7 @@ class Operation:
                     raise _invalid(code, wire, value) from error
             elif wire.startswith("x-amz-") and wire not in known_headers:
                 if self._metadata is None or not wire.startswith(self._metadata[1]):
-                    raise errors.NotImplemented(Header=wire)
+                    raise _unknown_header(wire, value)
                 metadata[wire[len(self._metadata[1]) :]] = value
         if metadata and self._metadata is not None:
             members[self._metadata[0]] = metadata
@@ -271,6 +275,16 @@ def _required(shape: type[Shape], place: Place) -> tuple[str, ...]:
 
 def _invalid(code: type[errors.S3Error], wire: str, value: str) -> errors.S3Error:
     return code(ArgumentName=wire, ArgumentValue=value)
+
+
+def _unknown_header(wire: str, value: str) -> errors.S3Error:
+    if wire in MISPLACED_HEADERS:
+        return errors.InvalidArgument(
+            f"{wire} header is not supported for this operation.",
+            ArgumentName=wire,
+            ArgumentValue=value,
+        )
+    return errors.NotImplemented(Header=wire)
 
 
 def _query_reader(field: Field) -> text.Read:

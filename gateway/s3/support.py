@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.s3 import errors
 from gateway.s3.codec import OPERATIONS_BY_NAME, Operation
+from gateway.s3.encryption import check_encryption
 from gateway.s3.shape import Field, Place, Shape
 
 
@@ -18,14 +19,16 @@ from gateway.s3.shape import Field, Place, Shape
 class Feature:
     """Something a request may ask for and gets an error for.
 
-    members   paths of the request members that ask for it
-    accepted  their values that ask for nothing special
+    members              paths of the request members that ask for it
+    accepted             their values that ask for nothing special
+    create_bucket_error  what CreateBucket answers, if that is another error
     """
 
     title: str
     members: tuple[str, ...]
     accepted: tuple[object, ...] = ()
     error: type[errors.S3Error] = errors.NotImplemented
+    create_bucket_error: type[errors.S3Error] | None = None
 
 
 FEATURES = (
@@ -68,6 +71,7 @@ FEATURES = (
         ("acl",),
         ("private", "bucket-owner-full-control"),
         errors.AccessControlListNotSupported,
+        errors.InvalidBucketAclWithObjectOwnership,
     ),
     Feature(
         "grants of access control lists",
@@ -79,6 +83,7 @@ FEATURES = (
             "grant_write_acp",
         ),
         error=errors.AccessControlListNotSupported,
+        create_bucket_error=errors.InvalidBucketAclWithObjectOwnership,
     ),
     Feature(
         "object ownership other than BucketOwnerEnforced",
@@ -126,7 +131,6 @@ FEATURES = (
             "if_match_last_modified_time",
             "if_match_size",
             "if_match_initiated_time",
-            "delete.objects.etag",
             "delete.objects.last_modified_time",
             "delete.objects.size",
         ),
@@ -147,7 +151,8 @@ def refuse_unsupported(operation: Operation, request: Shape) -> None:
         for rest, feature, wire in refused.get(name, ()):
             for asked in _values(value, rest):
                 if asked not in feature.accepted:
-                    raise _refusal(feature, wire)
+                    check_encryption(request)
+                    raise _refusal(operation, feature, wire)
 
 
 def refused_features(operation: str) -> list[Feature]:
@@ -156,7 +161,9 @@ def refused_features(operation: str) -> list[Feature]:
     return [feature for feature in FEATURES if feature.title in found]
 
 
-def _refusal(feature: Feature, field: Field) -> errors.S3Error:
+def _refusal(operation: Operation, feature: Feature, field: Field) -> errors.S3Error:
+    if operation.name == "CreateBucket" and feature.create_bucket_error is not None:
+        return feature.create_bucket_error()
     if feature.error is not errors.NotImplemented:
         return feature.error()
     if field.place is Place.HEADER:

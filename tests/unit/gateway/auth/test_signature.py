@@ -212,6 +212,31 @@ def test_old_requests_are_refused() -> None:
         claim_of(clock)
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 24 May 2013 00:00:00 GMT",
+        "Fri, 24 May 2013 00:00:00 -0000",
+        "Fri, 24 May 2013 02:00:00 +0200",
+        "20130524T000000Z",
+    ],
+)
+def test_a_date_header_serves_where_x_amz_date_is_missing(date: str) -> None:
+    headers = example("host;date", "0" * 64, date=date)
+    del headers["x-amz-date"]
+    claim = read_claim(headers, {}, "us-east-1", EXAMPLE_CLOCK)
+    assert claim is not None
+    assert claim.timestamp == "20130524T000000Z"
+
+
+@pytest.mark.parametrize("date", ["", "today", "Fri, 99 May 2013 00:00:00 GMT"])
+def test_what_is_no_date_is_refused(date: str) -> None:
+    headers = example("host;date", "0" * 64, date=date)
+    del headers["x-amz-date"]
+    with pytest.raises(errors.AccessDenied):
+        read_claim(headers, {}, "us-east-1", EXAMPLE_CLOCK)
+
+
 def test_presigned_urls_end() -> None:
     with pytest.raises(errors.AccessDenied, match="expired"):
         claim_of(ManualClock(time.time() + 62), presign=60)

@@ -44,8 +44,6 @@ def test_what_is_accepted(header: str, value: str) -> None:
     [
         ("x-amz-storage-class", "GLACIER"),
         ("x-amz-server-side-encryption", "aws:kms"),
-        ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
         ("x-amz-server-side-encryption-bucket-key-enabled", "true"),
         ("x-amz-object-lock-mode", "GOVERNANCE"),
         ("x-amz-object-lock-legal-hold", "OFF"),
@@ -71,11 +69,11 @@ def test_nested_members_are_checked() -> None:
     plain = b"<Delete><Object><Key>a</Key></Object></Delete>"
     assert check("DeleteObjects", {}, plain).delete.objects[0].key == "a"
     asking = (
-        b"<Delete><Object><Key>a</Key></Object><Object><Key>b</Key><ETag>e</ETag></Object></Delete>"
+        b"<Delete><Object><Key>a</Key></Object><Object><Key>b</Key><Size>1</Size></Object></Delete>"
     )
     with pytest.raises(errors.NotImplemented) as caught:
         check("DeleteObjects", {}, asking)
-    assert caught.value.details == {"Element": "ETag"}
+    assert caught.value.details == {"Element": "Size"}
 
 
 @pytest.mark.parametrize(("algorithm", "is_refused"), [("AES256", False), ("aws:kms", True)])
@@ -116,3 +114,11 @@ def test_the_documentation_names_all_operations_and_what_is_refused() -> None:
 def test_an_unknown_name_is_an_error() -> None:
     with pytest.raises(ValueError, match="PutObjectt"):
         render({"PutObjectt"})
+
+
+@pytest.mark.parametrize("headers", [{"x-amz-acl": "public-read"}, {"x-amz-grant-read": "id=a"}])
+def test_acls_of_new_buckets_have_an_error_of_their_own(headers: dict[str, str]) -> None:
+    with pytest.raises(errors.InvalidBucketAclWithObjectOwnership):
+        check("CreateBucket", headers)
+    with pytest.raises(errors.AccessControlListNotSupported):
+        check("PutObject", headers)

@@ -53,8 +53,11 @@ class VersionCalls(Protocol):
 class ObjectReader(Protocol):
     """Reading stored bytes: gateway.objects.reader."""
 
-    def read(self, version: records_pb2.Version, data: bytes, begin: int, end: int) -> Any:
-        """Bytes, or a stream of memoryviews, of the plaintext [begin, end)."""
+    async def open(self, version: records_pb2.Version, data: bytes, begin: int, end: int) -> Any:
+        """Bytes, or a stream of memoryviews, of the plaintext [begin, end).
+
+        raises   Unavailable while too few fragments can be read: nothing is answered yet
+        """
         ...
 
 
@@ -71,7 +74,7 @@ class ObjectReadHandlers:
         members = _description(context, version, request, span)
         members |= await self._part_checksum(version, request)
         begin, end = (0, version.size_bytes) if span is None else (span.begin, span.end)
-        members["body"] = self._reader.read(version, data, begin, end)
+        members["body"] = await self._reader.open(version, data, begin, end)
         if version.tags:
             members["tag_count"] = len(version.tags)
         return GetObjectOutput(**members)

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
-from common import limits
+from common import faults, limits
 from common.clock import Clock
 from gateway.http.body import RequestBody
 from gateway.http.request import HttpReply, HttpRequest, ReplyStream
@@ -193,9 +193,12 @@ class Server:
                 raise ConnectionResetError("client went away")
             try:
                 await self._send(http, response, stream)
-            except BaseException:
+            except BaseException as error:
                 # After the first byte the only honest error is a cut connection.
                 transport.abort()
+                if isinstance(error, faults.Fault):
+                    log.warning("an answer was cut short: %s", faults.in_words(error))
+                    raise ConnectionResetError("cut short") from error
                 raise
             await response.write_eof()
         return response

@@ -76,6 +76,22 @@ class ObjectReader:
             return key.open_inline(data)[begin:end]
         return ObjectStream(self._jobs(version, begin, end), self._fetch)
 
+    async def open(
+        self, version: records_pb2.Version, data: bytes, begin: int, end: int
+    ) -> "bytes | ObjectStream":
+        """The same with the first piece at hand: what cannot be read now fails before it is begun.
+
+        raises   Corrupt, Unavailable
+        """
+        found = self.read(version, data, begin, end)
+        if isinstance(found, ObjectStream):
+            try:
+                await found.begin()
+            except BaseException:
+                await found.aclose()
+                raise
+        return found
+
     @asynccontextmanager
     async def source(
         self, version: records_pb2.Version, data: bytes, begin: int, end: int
@@ -193,6 +209,12 @@ class ObjectStream:
         self._ahead.popleft()
         await self._look_ahead()
         return piece
+
+    async def begin(self) -> None:
+        """Wait for the first piece. raises what fetching it raises"""
+        await self._look_ahead()
+        if self._ahead:
+            await asyncio.shield(self._ahead[0])
 
     async def aclose(self) -> None:
         """Stop fetching and give all memory back."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+from common.fault_points import POINTS
 from tests.faults.inspection import Inspection
 from tests.faults.network import Weather
 from tests.faults.victim import Victim
@@ -110,6 +111,43 @@ def kill_all(stage: Stage) -> str:
     return "kill -9 everything at once"
 
 
+def lose_three_nodes(stage: Stage) -> str:
+    names = [*stage.zones, *[name for name in stage.victim.nodes if name not in stage.zones]][:3]
+    stage.victim.freeze_supervisor()
+    stage.victim.kill(*names)
+    return f"kill -9 {' '.join(names)}, not started again: nothing can be read"
+
+
+def rolling_restart(stage: Stage) -> str:
+    """One process after another, as fast as the ticks come."""
+    left = list(stage.victim.names)
+    stage.random.shuffle(left)
+
+    def next_one() -> None:
+        if left and not stage.victim.troubles():
+            stage.victim.kill(left.pop(), number=15)
+
+    stage.ticks.append(next_one)
+    return "every process is restarted in order"
+
+
+def fault_point(stage: Stage) -> str:
+    """Somebody dies in the middle of what it does, if it comes there."""
+    point = stage.random.choice(sorted(POINTS))
+    name = {
+        "gateway": stage.gateway(), "metadata service": "metaservice", "workers": "workers",
+        "storage node": stage.zones[0],
+    }[POINTS[point].partition(":")[0]]  # fmt: skip
+    stage.victim.arm(name, f"{point}=kill@{stage.random.randint(1, 20)}")
+    return f"{name} dies at {point}"
+
+
+def lost_replies(stage: Stage) -> str:
+    """Commits happen, and whoever asked is told that the outcome is unknown."""
+    stage.victim.arm("metaservice", f"reply.before_send=raise@{stage.random.randint(1, 9)}+")
+    return "replies to commits are lost"
+
+
 def restart(stage: Stage) -> str:
     name = stage.random.choice(stage.victim.names)
     stage.victim.kill(name, number=15)
@@ -173,6 +211,21 @@ def slow_disk(stage: Stage) -> str:
     node = stage.zones[0]
     stage.victim.spoil_files(node, delay_s=delay_s, path=f"/{stage.victim.disk_of(node).name}/")
     return f"{delay_s} s for every file call of {node}"
+
+
+def hung_disk(stage: Stage) -> str:
+    node = stage.zones[0]
+    stage.victim.spoil_files(node, delay_s=3600, path=f"/{stage.victim.disk_of(node).name}/")
+    return f"no file call of {node} returns"
+
+
+def torn_write(stage: Stage) -> str:
+    name, path = stage.random.choice(
+        [(stage.zones[0], "/extents/"), (stage.zones[0], "/index/"), ("metaservice", "/meta/")]
+    )
+    stage.excused.add(name)  # it dies again at each start until the fault is over
+    stage.victim.spoil_files(name, tear=True, path=path)
+    return f"half of a write to {path} is there, then {name} is dead"
 
 
 def _errors(stage: Stage, node: str, part: str, **errors: int) -> str:
@@ -265,6 +318,10 @@ ORDINARY: dict[str, Begin] = {
     "freeze-workers": freeze_workers,
     "kill-supervisor": kill_supervisor,
     "kill-all": kill_all,
+    "lose-three-nodes": lose_three_nodes,
+    "rolling-restart": rolling_restart,
+    "fault-point": fault_point,
+    "lost-replies": lost_replies,
     "restart": restart,
     "flip-extents": flip_extents,
     "flip-index": flip_index,
@@ -277,6 +334,8 @@ WITH_SHIM: dict[str, Begin] = {
     "one-way-network": one_way_network,
     "flapping-network": flapping_network,
     "slow-disk": slow_disk,
+    "hung-disk": hung_disk,
+    "torn-write": torn_write,
     "read-errors": read_errors,
     "sync-errors": sync_errors,
     "write-errors": write_errors,

@@ -3,16 +3,19 @@
  *
  * The process is known by the name of its configuration file (--config .../NAME.toml); its file is
  * $FAULTS_FOLDER/NAME.control. A process without one, or without the variable, is left alone.
- * Files:    errors and delays on regular files below a folder whose path holds `path`.
+ * Files:    errors and delays on regular files below a folder whose path holds `path`; a torn write
+ *           puts half of its pages there, and the process dies.
  * Clock:    the wall clock is shifted; the monotonic one is not.
  * Network:  connections to 127.0.0.1 on one of `ports` go to 127.0.host.1 instead.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dlfcn.h>
+#include <limits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +29,8 @@
 
 #define PORTS_MAX 32
 #define PATH_BYTES 64
+#define STEP_US 20000
+#define PAGE 4096
 #define EPOCH_S_MIN 1000000000 /* absolute times beyond this are of the wall clock */
 
 struct control { /* the same as shim.py's LAYOUT */
@@ -35,6 +40,7 @@ struct control { /* the same as shim.py's LAYOUT */
     int32_t write_error;
     int32_t read_error;
     int32_t space_error;
+    int32_t tear;
     int32_t host;
     int32_t ports[PORTS_MAX];
     char path[PATH_BYTES];
@@ -94,7 +100,8 @@ static int is_meant(int file) {
 /* Delay, and whether the call shall fail; errno is set then. */
 static int fails(int file, volatile int32_t *error) {
     if (!control || (!*error && !control->delay_us) || !is_meant(file)) return 0;
-    if (control->delay_us) usleep((useconds_t)control->delay_us);
+    for (int64_t left = control->delay_us; left > 0 && control->delay_us; left -= STEP_US)
+        usleep((useconds_t)(left < STEP_US ? left : STEP_US)); /* a hung disk can be healed */
     if (!*error) return 0;
     errno = *error;
     return 1;
@@ -102,24 +109,54 @@ static int fails(int file, volatile int32_t *error) {
 
 #define FAILS(file, field) (control && fails(file, &control->field))
 
+/* A power cut in the middle of a write: the first half of the pages is there. */
+static void tear(int file, const struct iovec *pieces, int count, off64_t offset) {
+    if (!control || !control->tear || !is_meant(file)) return;
+    ssize_t (*real)(int, const struct iovec *, int, off64_t) =
+        (ssize_t (*)(int, const struct iovec *, int, off64_t))dlsym(RTLD_NEXT, "pwritev64");
+    struct iovec kept[IOV_MAX];
+    size_t total = 0;
+    int used = 0;
+    for (int i = 0; i < count; i++) total += pieces[i].iov_len;
+    size_t left = total / 2 > PAGE ? total / 2 / PAGE * PAGE : total / 2;
+    for (; used < count && used < IOV_MAX && left > 0; used++) {
+        kept[used] = pieces[used];
+        if (kept[used].iov_len > left) kept[used].iov_len = left;
+        left -= kept[used].iov_len;
+    }
+    if (offset < 0) offset = lseek64(file, 0, SEEK_CUR);
+    if (used) (void)!real(file, kept, used, offset);
+    kill(getpid(), SIGKILL);
+}
+
+static void tear_one(int file, const void *data, size_t size, off64_t offset) {
+    struct iovec piece = {(void *)(uintptr_t)data, size};
+    tear(file, &piece, 1, offset);
+}
+
 ssize_t pwritev(int file, const struct iovec *pieces, int count, off_t offset) {
     REAL(pwritev);
+    tear(file, pieces, count, offset);
     return FAILS(file, write_error) ? -1 : real(file, pieces, count, offset);
 }
 ssize_t pwritev64(int file, const struct iovec *pieces, int count, off64_t offset) {
     REAL(pwritev64);
+    tear(file, pieces, count, offset);
     return FAILS(file, write_error) ? -1 : real(file, pieces, count, offset);
 }
 ssize_t pwrite(int file, const void *data, size_t size, off_t offset) {
     REAL(pwrite);
+    tear_one(file, data, size, offset);
     return FAILS(file, write_error) ? -1 : real(file, data, size, offset);
 }
 ssize_t pwrite64(int file, const void *data, size_t size, off64_t offset) {
     REAL(pwrite64);
+    tear_one(file, data, size, offset);
     return FAILS(file, write_error) ? -1 : real(file, data, size, offset);
 }
 ssize_t write(int file, const void *data, size_t size) {
     REAL(write);
+    tear_one(file, data, size, -1);
     return FAILS(file, write_error) ? -1 : real(file, data, size);
 }
 ssize_t preadv(int file, const struct iovec *pieces, int count, off_t offset) {

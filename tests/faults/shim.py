@@ -15,7 +15,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("shim.c")
 PORTS_MAX, PATH_BYTES = 32, 64
-LAYOUT = struct.Struct(f"=qq5i{PORTS_MAX}i{PATH_BYTES}s")
+LAYOUT = struct.Struct(f"=qq6i{PORTS_MAX}i{PATH_BYTES}s")
 BUILD_S = 60.0
 
 
@@ -29,6 +29,7 @@ class Levers:
     write_error: int = 0
     read_error: int = 0
     space_error: int = 0  # of allocations
+    tear: bool = False  # the next write is half done, and the process dies
     path: str = ""  # part of the paths that are meant
     host: int = 0  # third number of the loopback address that connections are sent to
     ports: tuple[int, ...] = ()  # which connections
@@ -38,7 +39,8 @@ class Levers:
         ports = (*self.ports, *[0] * (PORTS_MAX - len(self.ports)))
         return LAYOUT.pack(
             int(self.clock_offset_s * 1e9), int(self.delay_s * 1e6),
-            self.sync_error, self.write_error, self.read_error, self.space_error, self.host,
+            self.sync_error, self.write_error, self.read_error, self.space_error, self.tear,
+            self.host,
             *ports, self.path.encode(),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ import signal
 import threading
 from typing import Any
 
+import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.support.cluster import Cluster, wait_for
@@ -55,6 +56,23 @@ def test_two_storage_nodes_killed(cluster: Cluster) -> None:
 
 def _all_alive(cluster: Cluster) -> bool:
     return not any("does not answer" in problem for problem in cluster.status()["problems"])
+
+
+def test_three_zones_away_answer_unavailable_then_everything_is_there(cluster: Cluster) -> None:
+    once = cluster.s3(retries={"total_max_attempts": 1})
+    once.create_bucket(Bucket="bucket")
+    acknowledged = put_some(once, "bucket", "before")
+    names = ("node-1", "node-3", "node-6")
+    for name in names:
+        os.kill(cluster.pid_of(name), signal.SIGSTOP)
+    wait_for(lambda: cluster.status()["state"] == "unavailable", "unavailable")
+    with pytest.raises(ClientError) as refused:  # an answer, not a body that breaks off
+        once.get_object(Bucket="bucket", Key="before/3")
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    for name in names:
+        os.kill(cluster.pid_of(name), signal.SIGKILL)
+    wait_for(lambda: _all_alive(cluster), "the nodes' return", 60)
+    assert_all_there(cluster.s3(), "bucket", acknowledged)
 
 
 def test_everything_killed_under_load(cluster: Cluster) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+import urllib.request
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.support.cluster import Cluster, wait_for
 
 HEALTHY_S = 120.0
 POLL_S = 0.3
+ADMIN_S = 2.0
 PAGE = 4096
 FIRST_HOST = 20  # 127.0.20.1 and so on are the sources' addresses at the proxy
 DISK_ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
@@ -39,6 +41,8 @@ class Victim(Cluster):
         self.shim: Shim | None = None
         self.network: Network | None = None
         self._frozen: set[int] = set()
+        self._armed: set[str] = set()
+        self.extra["OSTRAKA_FAULT_POINTS"] = "listen"
         self._ports: dict[str, int] = {}
         try:
             self.shim = Shim(folder / "shim", self.names)
@@ -148,6 +152,7 @@ class Victim(Cluster):
         for pid in self._frozen:
             _signal(pid, signal.SIGCONT)
         self._frozen.clear()
+        self._disarm()
         if self.shim is not None:
             self.shim.heal()
         if self.network is not None:
@@ -157,6 +162,30 @@ class Victim(Cluster):
             if self.network is not None and self._ports != self.cluster_folder.load().ports:
                 self.network.stop()
                 self._lay_network()
+
+    def expect_end(self, name: str) -> None:
+        """A process may end once more without anybody's signal."""
+        self.ended[name] += 1
+
+    def arm(self, name: str, text: str) -> None:
+        """Arm a fault point of a process that may die of it; if it runs, that is."""
+        self.expect_end(name)
+        self._armed.add(name)
+        self._post_points(name, text)
+
+    def _disarm(self) -> None:
+        for name in self._armed:
+            self._post_points(name, "")
+        self._armed.clear()
+
+    def _post_points(self, name: str, text: str) -> None:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.admin_port(name)}/fault-points", text.encode(), method="POST"
+        )
+        try:
+            urllib.request.urlopen(request, timeout=ADMIN_S).close()
+        except OSError:
+            return  # it does not run, or is frozen: a new one has nothing armed
 
     # --- disks -----------------------------------------------------------------------------------
 

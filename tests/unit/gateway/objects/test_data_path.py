@@ -92,6 +92,23 @@ async def test_three_losses_are_an_error_and_never_wrong_bytes() -> None:
         assert path.pool.bytes_in_flight == 0
 
 
+async def test_what_cannot_be_read_is_refused_before_anything_is_answered() -> None:
+    async with data_path() as path:
+        version = await path.put(LARGE)
+        for name in path.names_of(version)[:3]:
+            path.clients[name].fault = faults.Unavailable("away")
+        with pytest.raises(faults.Unavailable):
+            await path.reader.open(version, b"", 0, len(LARGE))
+        assert path.pool.bytes_in_flight == 0
+        for client in path.clients.values():
+            client.fault = None
+        stream = await path.reader.open(version, b"", 0, len(LARGE))
+        assert isinstance(stream, ObjectStream)
+        assert b"".join([bytes(piece) async for piece in stream]) == LARGE
+        await stream.aclose()
+        assert path.pool.bytes_in_flight == 0
+
+
 async def test_a_stuck_node_is_decoded_around() -> None:
     async with data_path() as path:
         version = await path.put(LARGE[:MIB])

@@ -20,6 +20,9 @@ RSS_GROWTH_KIB_PER_HOUR_MAX = 96 * 1024
 RSS_KIB_MAX = {"gateway": 900 * 1024, "metaservice": 900 * 1024}
 RSS_KIB_DEFAULT_MAX = 600 * 1024
 DESCRIPTORS_MAX = 400
+DESCRIPTORS_GROWTH_PER_HOUR_MAX = 40
+DISK_WARM_S = 1500.0  # deleted data stays for the grace, then leaves with compaction
+DISK_GROWTH_MIB_PER_HOUR_MAX = 1024
 MIB = 1 << 20
 
 
@@ -126,6 +129,14 @@ class Inspection:
                 slope = _slope_per_hour([(s.at_s, float(s.rss_kib)) for s in warm])
                 if slope > RSS_GROWTH_KIB_PER_HOUR_MAX:
                     words.append(f"{name} ({pid}) grows by {slope / 1024:.0f} MiB an hour")
+                slope = _slope_per_hour([(s.at_s, float(s.descriptors)) for s in warm])
+                if slope > DESCRIPTORS_GROWTH_PER_HOUR_MAX:
+                    words.append(f"{name} ({pid}) opens {slope:.0f} descriptors more an hour")
+        late = [(at_s, float(mib)) for at_s, mib in self.disk_mib if at_s >= DISK_WARM_S]
+        if len(late) >= SAMPLES_MIN and (slope := _slope_per_hour(late)) > (
+            DISK_GROWTH_MIB_PER_HOUR_MAX
+        ):
+            words.append(f"the disks fill by {slope:.0f} MiB an hour")
         return words
 
     def figures(self) -> list[str]:

@@ -1,0 +1,53 @@
+"""Every sentence that `ostraka status` can say of a trouble is explained in docs/failures.md.
+
+Method: make pictures of all kinds of trouble; compare their sentences with the page's first column,
+in which words in capitals stand for anything.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cli.picture import blank_picture, describe_cluster, say_unavailable
+from cli.status import TROUBLE
+from proto import admin_pb2, records_pb2
+from tests.unit.common.placement.topologies import topology_of
+
+PAGE = Path(__file__).parents[3] / "docs" / "failures.md"
+Disk = records_pb2.Disk
+OTHER_STATES = [state for state in Disk.State.values() if state not in (Disk.UP, Disk.REMOVED)]
+
+
+def explained() -> list[re.Pattern[str]]:
+    """Patterns of the messages that the page explains."""
+    messages = re.findall(r"^\| `([^`]+)` \|", PAGE.read_text(), re.M)
+    return [re.compile(re.sub(r"\b[A-Z]+\b", ".+", re.escape(text))) for text in messages]
+
+
+def troubles() -> list[str]:
+    reply = admin_pb2.ClusterStatusReply(degraded_blobs=3, metadata_survives="nothing: one disk")
+    sentences = []
+    for state in OTHER_STATES:
+        topology = topology_of((1,) * 6, {1: state}).record
+        topology.profiles.add(name="STANDARD", k=4, m=2)
+        reply.topology.CopyFrom(topology)
+        del reply.nodes[:]
+        for disk in topology.disks:
+            reply.nodes.add(name=disk.node_name, is_alive=disk.disk_id != 2)
+        picture = blank_picture("http://here", "stopped", [])
+        describe_cluster(picture, reply)
+        sentences += picture["problems"]
+    picture = blank_picture("http://here", "stopped", [])
+    say_unavailable(picture)
+    sentences += picture["problems"]
+    return sorted({*sentences, *[f"gateway-1 {words}" for words in TROUBLE.values()]})
+
+
+@pytest.mark.parametrize("sentence", troubles())
+def test_every_trouble_is_explained(sentence: str) -> None:
+    assert any(pattern.fullmatch(sentence) for pattern in explained()), sentence
+
+
+def test_a_strange_sentence_is_not_taken_for_explained() -> None:
+    assert not any(pattern.fullmatch("the moon is full") for pattern in explained())

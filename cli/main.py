@@ -20,6 +20,7 @@ COMMANDS = {
     "init": "cli.init",
     "durability": "cli.durability",
     "bench": "cli.bench",
+    "fsck": "cli.fsck",
 }
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 

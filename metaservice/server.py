@@ -15,6 +15,7 @@ from metaservice.operations import (
     changes,
     credentials,
     garbage,
+    inspection,
     leases,
     listing,
     multipart,
@@ -46,6 +47,7 @@ class MetaServer:
         self.nodes = NodeOperations(NodeRegistry(clock), store)
         self._sessions = SessionOperations(Leases(clock))
         self._garbage = garbage.GarbageQueue()
+        self._inspector = inspection.Inspector()
 
     def handlers(self) -> dict[int, Handler]:
         """Handlers by method id."""
@@ -72,6 +74,8 @@ class MetaServer:
             Method.LIST_REPAIRS: repairs.list_repairs,
             Method.RENEW_SESSION: self._sessions.renew_session,
             Method.USAGE: usage.usage,
+            Method.WALK_BLOBS: self._inspector.walk_blobs,
+            Method.LOCATE_BLOBS: self._inspector.locate_blobs,
         }
         writes: dict[Method, Operation] = {
             Method.CREATE_BUCKET: buckets.create_bucket,
@@ -93,6 +97,7 @@ class MetaServer:
             Method.MARK_WALKED: sessions.mark_walked,
             Method.TRIM_CHANGES: changes.trim_changes,
             Method.REPORT_BAD: repairs.report_bad,
+            Method.REPORT_FRAGMENTS: self._inspector.report_fragments,
         }
         table = {method: Entry(*REPLIES[method], Kind.READ, run) for method, run in reads.items()}
         table |= {

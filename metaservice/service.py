@@ -9,9 +9,10 @@ from common.keyring import KeyRing
 from common.rpc import answer
 from metaservice.operations import garbage, repairs
 from metaservice.operations.credentials import CredentialOperations
+from metaservice.operations.inspection import Inspector
 from metaservice.operations.nodes import NodeOperations
 from metaservice.transaction import Transaction, Transactor
-from proto import admin_pb2, admin_pb2_grpc, meta_pb2
+from proto import admin_pb2, admin_pb2_grpc, meta_pb2, scrub_pb2
 
 SERVICE = "ostraka.admin.MetaControl"
 SURVIVES = {
@@ -31,6 +32,7 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         self._transactor = transactor
         self._nodes = nodes
         self._credentials = CredentialOperations(ring)
+        self._inspector = Inspector()
 
     async def ClusterStatus(self, request: Any, context: Any) -> admin_pb2.ClusterStatusReply:  # noqa: N802
         return await answer(context, self._transactor.read(self._status))
@@ -68,6 +70,20 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         return await self._write(
             context, request, self._nodes.set_disk_state, admin_pb2.SetDiskStateReply
         )
+
+    async def WalkBlobs(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._read(context, request, self._inspector.walk_blobs)
+
+    async def LocateBlobs(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._read(context, request, self._inspector.locate_blobs)
+
+    async def ReportFragments(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._write(
+            context, request, self._inspector.report_fragments, scrub_pb2.ReportFragmentsReply
+        )
+
+    async def ListRepairs(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._read(context, request, repairs.list_repairs)
 
     async def _status(self, transaction: Transaction) -> admin_pb2.ClusterStatusReply:
         topology = await self._nodes.topology(transaction)

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from proto import meta_pb2
+from proto import meta_pb2, scrub_pb2
 
 
 class Method(IntEnum):
@@ -51,6 +51,9 @@ class Method(IntEnum):
     REPORT_BAD = 79
     LIST_REPAIRS = 80
     USAGE = 81
+    WALK_BLOBS = 82
+    LOCATE_BLOBS = 83
+    REPORT_FRAGMENTS = 84
 
 
 class Kind(IntEnum):
@@ -112,4 +115,7 @@ REPLIES: dict[Method, tuple[type[Message], type[Message]]] = {
     Method.REPORT_BAD: (meta_pb2.ReportBad, meta_pb2.ReportBadReply),
     Method.LIST_REPAIRS: (meta_pb2.ListRepairs, meta_pb2.ListRepairsReply),
     Method.USAGE: (meta_pb2.Usage, meta_pb2.UsageReply),
+    Method.WALK_BLOBS: (scrub_pb2.WalkBlobs, scrub_pb2.WalkBlobsReply),
+    Method.LOCATE_BLOBS: (scrub_pb2.LocateBlobs, scrub_pb2.LocateBlobsReply),
+    Method.REPORT_FRAGMENTS: (scrub_pb2.ReportFragments, scrub_pb2.ReportFragmentsReply),
 }

@@ -24,59 +24,61 @@ _sym_db = _symbol_database.Default()
 
 from proto import records_pb2 as proto_dot_records__pb2
 from proto import storage_pb2 as proto_dot_storage__pb2
+from proto import meta_pb2 as proto_dot_meta__pb2
+from proto import scrub_pb2 as proto_dot_scrub__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/admin.proto\x12\rostraka.admin\x1a\x13proto/records.proto\x1a\x13proto/storage.proto\"\x16\n\x14\x43lusterStatusRequest\"\xcf\x01\n\x12\x43lusterStatusReply\x12+\n\x08topology\x18\x01 \x01(\x0b\x32\x19.ostraka.records.Topology\x12\'\n\x05nodes\x18\x02 \x03(\x0b\x32\x18.ostraka.admin.NodeState\x12\x16\n\x0e\x64\x65graded_blobs\x18\x03 \x01(\x04\x12\x17\n\x0fgarbage_pending\x18\x04 \x01(\x04\x12\x17\n\x0fmetadata_engine\x18\x05 \x01(\t\x12\x19\n\x11metadata_survives\x18\x06 \x01(\t\"E\n\tNodeState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08is_alive\x18\x02 \x01(\x08\x12\x18\n\x10heartbeat_age_ms\x18\x03 \x01(\x04\"A\n\x14\x43reateAccountRequest\x12)\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x18.ostraka.records.Account\"9\n\x0c\x41\x63\x63ountReply\x12)\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x18.ostraka.records.Account\"\x15\n\x13ListAccountsRequest\"?\n\x11ListAccountsReply\x12*\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x18.ostraka.records.Account\"*\n\x14\x44\x65leteAccountRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteAccountReply\"N\n\x10\x43reateKeyRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x12\n\naccess_key\x18\x02 \x01(\t\x12\x12\n\nsecret_key\x18\x03 \x01(\t\"k\n\x08KeyReply\x12\x12\n\naccess_key\x18\x01 \x01(\t\x12\x12\n\nsecret_key\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x12\n\ncreated_ns\x18\x05 \x01(\x04\"%\n\x0fListKeysRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"6\n\rListKeysReply\x12%\n\x04keys\x18\x01 \x03(\x0b\x32\x17.ostraka.admin.KeyReply\";\n\x14SetKeyEnabledRequest\x12\x12\n\naccess_key\x18\x01 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\"&\n\x10\x44\x65leteKeyRequest\x12\x12\n\naccess_key\x18\x01 \x01(\t\"\x10\n\x0e\x44\x65leteKeyReply\"R\n\x13SetDiskStateRequest\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.ostraka.records.Disk.State\"\x13\n\x11SetDiskStateReply\"\x13\n\x11NodeStatusRequest\"!\n\x0e\x43ompactRequest\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\"\'\n\x0c\x43ompactReply\x12\x17\n\x0freclaimed_bytes\x18\x01 \x01(\x04\x32\xeb\x05\n\x0bMetaControl\x12W\n\rClusterStatus\x12#.ostraka.admin.ClusterStatusRequest\x1a!.ostraka.admin.ClusterStatusReply\x12Q\n\rCreateAccount\x12#.ostraka.admin.CreateAccountRequest\x1a\x1b.ostraka.admin.AccountReply\x12T\n\x0cListAccounts\x12\".ostraka.admin.ListAccountsRequest\x1a .ostraka.admin.ListAccountsReply\x12W\n\rDeleteAccount\x12#.ostraka.admin.DeleteAccountRequest\x1a!.ostraka.admin.DeleteAccountReply\x12\x45\n\tCreateKey\x12\x1f.ostraka.admin.CreateKeyRequest\x1a\x17.ostraka.admin.KeyReply\x12H\n\x08ListKeys\x12\x1e.ostraka.admin.ListKeysRequest\x1a\x1c.ostraka.admin.ListKeysReply\x12M\n\rSetKeyEnabled\x12#.ostraka.admin.SetKeyEnabledRequest\x1a\x17.ostraka.admin.KeyReply\x12K\n\tDeleteKey\x12\x1f.ostraka.admin.DeleteKeyRequest\x1a\x1d.ostraka.admin.DeleteKeyReply\x12T\n\x0cSetDiskState\x12\".ostraka.admin.SetDiskStateRequest\x1a .ostraka.admin.SetDiskStateReply2\xa2\x01\n\x0bNodeControl\x12L\n\x06Status\x12 .ostraka.admin.NodeStatusRequest\x1a .ostraka.storage.NodeStatusReply\x12\x45\n\x07\x43ompact\x12\x1d.ostraka.admin.CompactRequest\x1a\x1b.ostraka.admin.CompactReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/admin.proto\x12\rostraka.admin\x1a\x13proto/records.proto\x1a\x13proto/storage.proto\x1a\x10proto/meta.proto\x1a\x11proto/scrub.proto\"\x16\n\x14\x43lusterStatusRequest\"\xcf\x01\n\x12\x43lusterStatusReply\x12+\n\x08topology\x18\x01 \x01(\x0b\x32\x19.ostraka.records.Topology\x12\'\n\x05nodes\x18\x02 \x03(\x0b\x32\x18.ostraka.admin.NodeState\x12\x16\n\x0e\x64\x65graded_blobs\x18\x03 \x01(\x04\x12\x17\n\x0fgarbage_pending\x18\x04 \x01(\x04\x12\x17\n\x0fmetadata_engine\x18\x05 \x01(\t\x12\x19\n\x11metadata_survives\x18\x06 \x01(\t\"E\n\tNodeState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08is_alive\x18\x02 \x01(\x08\x12\x18\n\x10heartbeat_age_ms\x18\x03 \x01(\x04\"A\n\x14\x43reateAccountRequest\x12)\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x18.ostraka.records.Account\"9\n\x0c\x41\x63\x63ountReply\x12)\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x18.ostraka.records.Account\"\x15\n\x13ListAccountsRequest\"?\n\x11ListAccountsReply\x12*\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x18.ostraka.records.Account\"*\n\x14\x44\x65leteAccountRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteAccountReply\"N\n\x10\x43reateKeyRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x12\n\naccess_key\x18\x02 \x01(\t\x12\x12\n\nsecret_key\x18\x03 \x01(\t\"k\n\x08KeyReply\x12\x12\n\naccess_key\x18\x01 \x01(\t\x12\x12\n\nsecret_key\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x12\n\ncreated_ns\x18\x05 \x01(\x04\"%\n\x0fListKeysRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"6\n\rListKeysReply\x12%\n\x04keys\x18\x01 \x03(\x0b\x32\x17.ostraka.admin.KeyReply\";\n\x14SetKeyEnabledRequest\x12\x12\n\naccess_key\x18\x01 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\"&\n\x10\x44\x65leteKeyRequest\x12\x12\n\naccess_key\x18\x01 \x01(\t\"\x10\n\x0e\x44\x65leteKeyReply\"R\n\x13SetDiskStateRequest\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.ostraka.records.Disk.State\"\x13\n\x11SetDiskStateReply\"\x13\n\x11NodeStatusRequest\"!\n\x0e\x43ompactRequest\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\"\'\n\x0c\x43ompactReply\x12\x17\n\x0freclaimed_bytes\x18\x01 \x01(\x04\x32\x9f\x08\n\x0bMetaControl\x12W\n\rClusterStatus\x12#.ostraka.admin.ClusterStatusRequest\x1a!.ostraka.admin.ClusterStatusReply\x12Q\n\rCreateAccount\x12#.ostraka.admin.CreateAccountRequest\x1a\x1b.ostraka.admin.AccountReply\x12T\n\x0cListAccounts\x12\".ostraka.admin.ListAccountsRequest\x1a .ostraka.admin.ListAccountsReply\x12W\n\rDeleteAccount\x12#.ostraka.admin.DeleteAccountRequest\x1a!.ostraka.admin.DeleteAccountReply\x12\x45\n\tCreateKey\x12\x1f.ostraka.admin.CreateKeyRequest\x1a\x17.ostraka.admin.KeyReply\x12H\n\x08ListKeys\x12\x1e.ostraka.admin.ListKeysRequest\x1a\x1c.ostraka.admin.ListKeysReply\x12M\n\rSetKeyEnabled\x12#.ostraka.admin.SetKeyEnabledRequest\x1a\x17.ostraka.admin.KeyReply\x12K\n\tDeleteKey\x12\x1f.ostraka.admin.DeleteKeyRequest\x1a\x1d.ostraka.admin.DeleteKeyReply\x12T\n\x0cSetDiskState\x12\".ostraka.admin.SetDiskStateRequest\x1a .ostraka.admin.SetDiskStateReply\x12\x44\n\tWalkBlobs\x12\x18.ostraka.scrub.WalkBlobs\x1a\x1d.ostraka.scrub.WalkBlobsReply\x12J\n\x0bLocateBlobs\x12\x1a.ostraka.scrub.LocateBlobs\x1a\x1f.ostraka.scrub.LocateBlobsReply\x12V\n\x0fReportFragments\x12\x1e.ostraka.scrub.ReportFragments\x1a#.ostraka.scrub.ReportFragmentsReply\x12H\n\x0bListRepairs\x12\x19.ostraka.meta.ListRepairs\x1a\x1e.ostraka.meta.ListRepairsReply2\xa6\x03\n\x0bNodeControl\x12L\n\x06Status\x12 .ostraka.admin.NodeStatusRequest\x1a .ostraka.storage.NodeStatusReply\x12\x45\n\x07\x43ompact\x12\x1d.ostraka.admin.CompactRequest\x1a\x1b.ostraka.admin.CompactReply\x12T\n\rListFragments\x12\x1e.ostraka.storage.ListFragments\x1a#.ostraka.storage.ListFragmentsReply\x12T\n\rStatFragments\x12\x1e.ostraka.storage.StatFragments\x1a#.ostraka.storage.StatFragmentsReply\x12V\n\x0fVerifyFragments\x12\x1e.ostraka.scrub.VerifyFragments\x1a#.ostraka.scrub.VerifyFragmentsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLUSTERSTATUSREQUEST']._serialized_start=78
-  _globals['_CLUSTERSTATUSREQUEST']._serialized_end=100
-  _globals['_CLUSTERSTATUSREPLY']._serialized_start=103
-  _globals['_CLUSTERSTATUSREPLY']._serialized_end=310
-  _globals['_NODESTATE']._serialized_start=312
-  _globals['_NODESTATE']._serialized_end=381
-  _globals['_CREATEACCOUNTREQUEST']._serialized_start=383
-  _globals['_CREATEACCOUNTREQUEST']._serialized_end=448
-  _globals['_ACCOUNTREPLY']._serialized_start=450
-  _globals['_ACCOUNTREPLY']._serialized_end=507
-  _globals['_LISTACCOUNTSREQUEST']._serialized_start=509
-  _globals['_LISTACCOUNTSREQUEST']._serialized_end=530
-  _globals['_LISTACCOUNTSREPLY']._serialized_start=532
-  _globals['_LISTACCOUNTSREPLY']._serialized_end=595
-  _globals['_DELETEACCOUNTREQUEST']._serialized_start=597
-  _globals['_DELETEACCOUNTREQUEST']._serialized_end=639
-  _globals['_DELETEACCOUNTREPLY']._serialized_start=641
-  _globals['_DELETEACCOUNTREPLY']._serialized_end=661
-  _globals['_CREATEKEYREQUEST']._serialized_start=663
-  _globals['_CREATEKEYREQUEST']._serialized_end=741
-  _globals['_KEYREPLY']._serialized_start=743
-  _globals['_KEYREPLY']._serialized_end=850
-  _globals['_LISTKEYSREQUEST']._serialized_start=852
-  _globals['_LISTKEYSREQUEST']._serialized_end=889
-  _globals['_LISTKEYSREPLY']._serialized_start=891
-  _globals['_LISTKEYSREPLY']._serialized_end=945
-  _globals['_SETKEYENABLEDREQUEST']._serialized_start=947
-  _globals['_SETKEYENABLEDREQUEST']._serialized_end=1006
-  _globals['_DELETEKEYREQUEST']._serialized_start=1008
-  _globals['_DELETEKEYREQUEST']._serialized_end=1046
-  _globals['_DELETEKEYREPLY']._serialized_start=1048
-  _globals['_DELETEKEYREPLY']._serialized_end=1064
-  _globals['_SETDISKSTATEREQUEST']._serialized_start=1066
-  _globals['_SETDISKSTATEREQUEST']._serialized_end=1148
-  _globals['_SETDISKSTATEREPLY']._serialized_start=1150
-  _globals['_SETDISKSTATEREPLY']._serialized_end=1169
-  _globals['_NODESTATUSREQUEST']._serialized_start=1171
-  _globals['_NODESTATUSREQUEST']._serialized_end=1190
-  _globals['_COMPACTREQUEST']._serialized_start=1192
-  _globals['_COMPACTREQUEST']._serialized_end=1225
-  _globals['_COMPACTREPLY']._serialized_start=1227
-  _globals['_COMPACTREPLY']._serialized_end=1266
-  _globals['_METACONTROL']._serialized_start=1269
-  _globals['_METACONTROL']._serialized_end=2016
-  _globals['_NODECONTROL']._serialized_start=2019
-  _globals['_NODECONTROL']._serialized_end=2181
+  _globals['_CLUSTERSTATUSREQUEST']._serialized_start=115
+  _globals['_CLUSTERSTATUSREQUEST']._serialized_end=137
+  _globals['_CLUSTERSTATUSREPLY']._serialized_start=140
+  _globals['_CLUSTERSTATUSREPLY']._serialized_end=347
+  _globals['_NODESTATE']._serialized_start=349
+  _globals['_NODESTATE']._serialized_end=418
+  _globals['_CREATEACCOUNTREQUEST']._serialized_start=420
+  _globals['_CREATEACCOUNTREQUEST']._serialized_end=485
+  _globals['_ACCOUNTREPLY']._serialized_start=487
+  _globals['_ACCOUNTREPLY']._serialized_end=544
+  _globals['_LISTACCOUNTSREQUEST']._serialized_start=546
+  _globals['_LISTACCOUNTSREQUEST']._serialized_end=567
+  _globals['_LISTACCOUNTSREPLY']._serialized_start=569
+  _globals['_LISTACCOUNTSREPLY']._serialized_end=632
+  _globals['_DELETEACCOUNTREQUEST']._serialized_start=634
+  _globals['_DELETEACCOUNTREQUEST']._serialized_end=676
+  _globals['_DELETEACCOUNTREPLY']._serialized_start=678
+  _globals['_DELETEACCOUNTREPLY']._serialized_end=698
+  _globals['_CREATEKEYREQUEST']._serialized_start=700
+  _globals['_CREATEKEYREQUEST']._serialized_end=778
+  _globals['_KEYREPLY']._serialized_start=780
+  _globals['_KEYREPLY']._serialized_end=887
+  _globals['_LISTKEYSREQUEST']._serialized_start=889
+  _globals['_LISTKEYSREQUEST']._serialized_end=926
+  _globals['_LISTKEYSREPLY']._serialized_start=928
+  _globals['_LISTKEYSREPLY']._serialized_end=982
+  _globals['_SETKEYENABLEDREQUEST']._serialized_start=984
+  _globals['_SETKEYENABLEDREQUEST']._serialized_end=1043
+  _globals['_DELETEKEYREQUEST']._serialized_start=1045
+  _globals['_DELETEKEYREQUEST']._serialized_end=1083
+  _globals['_DELETEKEYREPLY']._serialized_start=1085
+  _globals['_DELETEKEYREPLY']._serialized_end=1101
+  _globals['_SETDISKSTATEREQUEST']._serialized_start=1103
+  _globals['_SETDISKSTATEREQUEST']._serialized_end=1185
+  _globals['_SETDISKSTATEREPLY']._serialized_start=1187
+  _globals['_SETDISKSTATEREPLY']._serialized_end=1206
+  _globals['_NODESTATUSREQUEST']._serialized_start=1208
+  _globals['_NODESTATUSREQUEST']._serialized_end=1227
+  _globals['_COMPACTREQUEST']._serialized_start=1229
+  _globals['_COMPACTREQUEST']._serialized_end=1262
+  _globals['_COMPACTREPLY']._serialized_start=1264
+  _globals['_COMPACTREPLY']._serialized_end=1303
+  _globals['_METACONTROL']._serialized_start=1306
+  _globals['_METACONTROL']._serialized_end=2361
+  _globals['_NODECONTROL']._serialized_start=2364
+  _globals['_NODECONTROL']._serialized_end=2786
 # @@protoc_insertion_point(module_scope)

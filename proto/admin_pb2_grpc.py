@@ -4,6 +4,8 @@ import grpc
 import warnings
 
 from proto import admin_pb2 as proto_dot_admin__pb2
+from proto import meta_pb2 as proto_dot_meta__pb2
+from proto import scrub_pb2 as proto_dot_scrub__pb2
 from proto import storage_pb2 as proto_dot_storage__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -80,6 +82,26 @@ class MetaControlStub:
                 request_serializer=proto_dot_admin__pb2.SetDiskStateRequest.SerializeToString,
                 response_deserializer=proto_dot_admin__pb2.SetDiskStateReply.FromString,
                 _registered_method=True)
+        self.WalkBlobs = channel.unary_unary(
+                '/ostraka.admin.MetaControl/WalkBlobs',
+                request_serializer=proto_dot_scrub__pb2.WalkBlobs.SerializeToString,
+                response_deserializer=proto_dot_scrub__pb2.WalkBlobsReply.FromString,
+                _registered_method=True)
+        self.LocateBlobs = channel.unary_unary(
+                '/ostraka.admin.MetaControl/LocateBlobs',
+                request_serializer=proto_dot_scrub__pb2.LocateBlobs.SerializeToString,
+                response_deserializer=proto_dot_scrub__pb2.LocateBlobsReply.FromString,
+                _registered_method=True)
+        self.ReportFragments = channel.unary_unary(
+                '/ostraka.admin.MetaControl/ReportFragments',
+                request_serializer=proto_dot_scrub__pb2.ReportFragments.SerializeToString,
+                response_deserializer=proto_dot_scrub__pb2.ReportFragmentsReply.FromString,
+                _registered_method=True)
+        self.ListRepairs = channel.unary_unary(
+                '/ostraka.admin.MetaControl/ListRepairs',
+                request_serializer=proto_dot_meta__pb2.ListRepairs.SerializeToString,
+                response_deserializer=proto_dot_meta__pb2.ListRepairsReply.FromString,
+                _registered_method=True)
 
 
 class MetaControlServicer:
@@ -139,6 +161,30 @@ class MetaControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WalkBlobs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LocateBlobs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportFragments(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRepairs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MetaControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -186,6 +232,26 @@ def add_MetaControlServicer_to_server(servicer, server):
                     servicer.SetDiskState,
                     request_deserializer=proto_dot_admin__pb2.SetDiskStateRequest.FromString,
                     response_serializer=proto_dot_admin__pb2.SetDiskStateReply.SerializeToString,
+            ),
+            'WalkBlobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.WalkBlobs,
+                    request_deserializer=proto_dot_scrub__pb2.WalkBlobs.FromString,
+                    response_serializer=proto_dot_scrub__pb2.WalkBlobsReply.SerializeToString,
+            ),
+            'LocateBlobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.LocateBlobs,
+                    request_deserializer=proto_dot_scrub__pb2.LocateBlobs.FromString,
+                    response_serializer=proto_dot_scrub__pb2.LocateBlobsReply.SerializeToString,
+            ),
+            'ReportFragments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportFragments,
+                    request_deserializer=proto_dot_scrub__pb2.ReportFragments.FromString,
+                    response_serializer=proto_dot_scrub__pb2.ReportFragmentsReply.SerializeToString,
+            ),
+            'ListRepairs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRepairs,
+                    request_deserializer=proto_dot_meta__pb2.ListRepairs.FromString,
+                    response_serializer=proto_dot_meta__pb2.ListRepairsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -441,6 +507,114 @@ class MetaControl:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def WalkBlobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ostraka.admin.MetaControl/WalkBlobs',
+            proto_dot_scrub__pb2.WalkBlobs.SerializeToString,
+            proto_dot_scrub__pb2.WalkBlobsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LocateBlobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ostraka.admin.MetaControl/LocateBlobs',
+            proto_dot_scrub__pb2.LocateBlobs.SerializeToString,
+            proto_dot_scrub__pb2.LocateBlobsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportFragments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ostraka.admin.MetaControl/ReportFragments',
+            proto_dot_scrub__pb2.ReportFragments.SerializeToString,
+            proto_dot_scrub__pb2.ReportFragmentsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRepairs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ostraka.admin.MetaControl/ListRepairs',
+            proto_dot_meta__pb2.ListRepairs.SerializeToString,
+            proto_dot_meta__pb2.ListRepairsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class NodeControlStub:
     """Missing associated documentation comment in .proto file."""
@@ -461,6 +635,21 @@ class NodeControlStub:
                 request_serializer=proto_dot_admin__pb2.CompactRequest.SerializeToString,
                 response_deserializer=proto_dot_admin__pb2.CompactReply.FromString,
                 _registered_method=True)
+        self.ListFragments = channel.unary_unary(
+                '/ostraka.admin.NodeControl/ListFragments',
+                request_serializer=proto_dot_storage__pb2.ListFragments.SerializeToString,
+                response_deserializer=proto_dot_storage__pb2.ListFragmentsReply.FromString,
+                _registered_method=True)
+        self.StatFragments = channel.unary_unary(
+                '/ostraka.admin.NodeControl/StatFragments',
+                request_serializer=proto_dot_storage__pb2.StatFragments.SerializeToString,
+                response_deserializer=proto_dot_storage__pb2.StatFragmentsReply.FromString,
+                _registered_method=True)
+        self.VerifyFragments = channel.unary_unary(
+                '/ostraka.admin.NodeControl/VerifyFragments',
+                request_serializer=proto_dot_scrub__pb2.VerifyFragments.SerializeToString,
+                response_deserializer=proto_dot_scrub__pb2.VerifyFragmentsReply.FromString,
+                _registered_method=True)
 
 
 class NodeControlServicer:
@@ -478,6 +667,24 @@ class NodeControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFragments(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StatFragments(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyFragments(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -490,6 +697,21 @@ def add_NodeControlServicer_to_server(servicer, server):
                     servicer.Compact,
                     request_deserializer=proto_dot_admin__pb2.CompactRequest.FromString,
                     response_serializer=proto_dot_admin__pb2.CompactReply.SerializeToString,
+            ),
+            'ListFragments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFragments,
+                    request_deserializer=proto_dot_storage__pb2.ListFragments.FromString,
+                    response_serializer=proto_dot_storage__pb2.ListFragmentsReply.SerializeToString,
+            ),
+            'StatFragments': grpc.unary_unary_rpc_method_handler(
+                    servicer.StatFragments,
+                    request_deserializer=proto_dot_storage__pb2.StatFragments.FromString,
+                    response_serializer=proto_dot_storage__pb2.StatFragmentsReply.SerializeToString,
+            ),
+            'VerifyFragments': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyFragments,
+                    request_deserializer=proto_dot_scrub__pb2.VerifyFragments.FromString,
+                    response_serializer=proto_dot_scrub__pb2.VerifyFragmentsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -546,6 +768,87 @@ class NodeControl:
             '/ostraka.admin.NodeControl/Compact',
             proto_dot_admin__pb2.CompactRequest.SerializeToString,
             proto_dot_admin__pb2.CompactReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFragments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ostraka.admin.NodeControl/ListFragments',
+            proto_dot_storage__pb2.ListFragments.SerializeToString,
+            proto_dot_storage__pb2.ListFragmentsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StatFragments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ostraka.admin.NodeControl/StatFragments',
+            proto_dot_storage__pb2.StatFragments.SerializeToString,
+            proto_dot_storage__pb2.StatFragmentsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyFragments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ostraka.admin.NodeControl/VerifyFragments',
+            proto_dot_scrub__pb2.VerifyFragments.SerializeToString,
+            proto_dot_scrub__pb2.VerifyFragmentsReply.FromString,
             options,
             channel_credentials,
             insecure,

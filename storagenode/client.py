@@ -7,7 +7,9 @@ from google.protobuf.message import Message
 
 from common import limits
 from common.frames import FrameClient, Reply
-from proto import storage_pb2
+from proto import scrub_pb2, storage_pb2
+
+VERIFY_DEADLINE_S = 60.0  # of a few dozen fragments read whole
 
 
 class Method(IntEnum):
@@ -19,6 +21,7 @@ class Method(IntEnum):
     LIST_FRAGMENTS = 4
     STAT_FRAGMENTS = 5
     NODE_STATUS = 6
+    VERIFY_FRAGMENTS = 30
     JOURNAL_FENCE = 40
     JOURNAL_OPEN = 41
     JOURNAL_APPEND = 42
@@ -112,6 +115,15 @@ class NodeClient:
             Method.STAT_FRAGMENTS, request.SerializeToString(), deadline_s=limits.CALL_DEADLINE_S
         )
         return storage_pb2.StatFragmentsReply.FromString(reply.header)
+
+    async def verify_fragments(
+        self, request: scrub_pb2.VerifyFragments
+    ) -> scrub_pb2.VerifyFragmentsReply:
+        """What the node finds reading fragments of its own whole; in the order asked for."""
+        reply = await self._reads.call(
+            Method.VERIFY_FRAGMENTS, request.SerializeToString(), deadline_s=VERIFY_DEADLINE_S
+        )
+        return scrub_pb2.VerifyFragmentsReply.FromString(reply.header)
 
     async def status(self) -> storage_pb2.NodeStatusReply:
         """The node and its disks."""

@@ -4,7 +4,7 @@ from typing import cast
 
 from common.buffers import Buffer, BufferPool
 from common.frames import Answer, Call, Handler, Slot
-from proto import storage_pb2
+from proto import scrub_pb2, storage_pb2
 from storagenode.client import Method
 from storagenode.store.disk import Disk
 from storagenode.store.fragment_store import FragmentStore
@@ -39,6 +39,7 @@ class NodeServer:
             Method.LIST_FRAGMENTS: self._list_fragments,
             Method.STAT_FRAGMENTS: self._stat_fragments,
             Method.NODE_STATUS: self._node_status,
+            Method.VERIFY_FRAGMENTS: self._verify_fragments,
         }
 
     async def _put_cell(self, call: Call) -> Answer:
@@ -62,9 +63,11 @@ class NodeServer:
 
     def _stat_fragments(self, call: Call) -> Answer:
         request = storage_pb2.StatFragments.FromString(call.header)
-        found = [self._store.stat(fragment) for fragment in request.fragments]
-        reply = storage_pb2.StatFragmentsReply(fragments=[info for info in found if info])
-        return Answer(reply.SerializeToString())
+        return Answer(self._store.stat_all(request).SerializeToString())
+
+    async def _verify_fragments(self, call: Call) -> Answer:
+        request = scrub_pb2.VerifyFragments.FromString(call.header)
+        return Answer((await self._store.verify(request)).SerializeToString())
 
     def _node_status(self, call: Call) -> Answer:
         return Answer(self.status().SerializeToString())

@@ -1,6 +1,7 @@
 """The control plane of a storage node."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from common.buffers import BufferPool
 from common.rpc import answer
@@ -10,6 +11,8 @@ from storagenode.store.compact import Compactor
 from storagenode.store.fragment_store import FragmentStore
 
 SERVICE = "ostraka.admin.NodeControl"
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
 
 
 class NodeControl(admin_pb2_grpc.NodeControlServicer):
@@ -26,6 +29,19 @@ class NodeControl(admin_pb2_grpc.NodeControlServicer):
     async def Compact(self, request: Any, context: Any) -> admin_pb2.CompactReply:  # noqa: N802
         return await answer(context, self._compact(request.disk_id))
 
+    async def ListFragments(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await answer(context, _called(self._store.list, request))
+
+    async def StatFragments(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await answer(context, _called(self._store.stat_all, request))
+
+    async def VerifyFragments(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await answer(context, self._store.verify(request))
+
     async def _compact(self, disk_id: int) -> admin_pb2.CompactReply:
         compactor = Compactor(self._store.disk(disk_id), self._pool)
         return admin_pb2.CompactReply(reclaimed_bytes=await compactor.run_once())
+
+
+async def _called(method: Callable[[RequestT], ReplyT], request: RequestT) -> ReplyT:
+    return method(request)

@@ -29,6 +29,7 @@ from storagenode.store.extents import (
 from storagenode.store.files import PAGE, Files, align
 from storagenode.store.index import Index
 from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
+from storagenode.store.verify import MISSING, Verdict, buffer_bytes, verify_blocking
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class Disk:
         self._loop = asyncio.get_running_loop()
         self._writer = ThreadPoolExecutor(1, "disk-write")
         self._readers = ThreadPoolExecutor(2, "disk-read")
+        self._scrubber = ThreadPoolExecutor(1, "disk-scrub")
         files.make_folder(settings.folder)
         self.identity = self._load_identity()
         self.extents = Extents(files, settings.folder / "extents", settings.extent_bytes)
@@ -350,6 +352,21 @@ class Disk:
         finally:
             buffer.release()
 
+    async def verify(self, record: Record, table: bytes) -> Verdict:
+        """Judge a fragment by what is on the medium; one at a time, beside everything else."""
+        extent = self.extents.by_number.get(record.extent)
+        if extent is None:
+            return MISSING
+        buffer = self._pool.take_now(buffer_bytes(record))
+        extent.readers += 1
+        try:
+            return await self._loop.run_in_executor(
+                self._scrubber, verify_blocking, extent.file, record, table, buffer.view
+            )
+        finally:
+            extent.readers -= 1
+            buffer.release()
+
     async def delete(
         self,
         records: Sequence[Record],
@@ -408,6 +425,7 @@ class Disk:
             await asyncio.wait([self._pump])
         self._writer.shutdown()
         self._readers.shutdown()
+        self._scrubber.shutdown()
         self.index.close()
         self.extents.close()
         self._save_identity(is_clean=True)

@@ -30,6 +30,13 @@ class ExtentFile(Protocol):
         """Fill `into`. raises Corrupt if the file ends before"""
         ...
 
+    def read_medium(self, offset: int, into: memoryview) -> None:
+        """Fill `into` past the page cache where that can be; all are whole pages, as in `write`.
+
+        raises   Corrupt if the file ends before
+        """
+        ...
+
     def sync(self) -> None:
         """Put everything written on disk."""
         ...
@@ -91,12 +98,10 @@ class SystemExtentFile:
             raise OSError(errno.EIO, f"wrote {written} of {wanted} bytes")
 
     def read(self, offset: int, into: memoryview) -> None:
-        done = 0
-        while done < len(into):
-            count = os.preadv(self._reader, [into[done:]], offset + done)
-            if count == 0:
-                raise faults.Corrupt("extent", str(self._reader), "ends early")
-            done += count
+        _read_all(self._reader, offset, into)
+
+    def read_medium(self, offset: int, into: memoryview) -> None:
+        _read_all(self._writer, offset, into)
 
     def sync(self) -> None:
         os.fdatasync(self._writer)
@@ -104,6 +109,15 @@ class SystemExtentFile:
     def close(self) -> None:
         os.close(self._writer)
         os.close(self._reader)
+
+
+def _read_all(descriptor: int, offset: int, into: memoryview) -> None:
+    done = 0
+    while done < len(into):
+        count = os.preadv(descriptor, [into[done:]], offset + done)
+        if count == 0:
+            raise faults.Corrupt("extent", str(descriptor), "ends early")
+        done += count
 
 
 class SystemFiles:

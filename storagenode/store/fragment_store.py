@@ -12,17 +12,19 @@ from common import fault_points, faults
 from common.buffers import Buffer, BufferPool
 from common.checksum import crc32c_blocks
 from common.clock import Clock
-from proto import storage_pb2
+from proto import scrub_pb2, storage_pb2
 from storagenode.store.disk import Disk
 from storagenode.store.extents import Extent
 from storagenode.store.files import PAGE, align
 from storagenode.store.record import IDENTITY_BYTES_MAX, Record
+from storagenode.store.verify import MISSING, Verdict
 
 Piece = bytes | bytearray | memoryview
 
 BLOB_ID_BYTES = 16
 OPEN_IDLE_S = 600.0  # a fragment without a new cell for so long is given up
 LIST_MAX = 1000
+VERIFY_MAX = 64  # fragments of one call: it must end within its deadline
 
 
 @dataclass(slots=True)
@@ -243,6 +245,11 @@ class FragmentStore:
         found = self.disk(fragment.disk_id).index.get(fragment.blob_id, fragment.index)
         return _info(found[0]) if found is not None else None
 
+    def stat_all(self, request: storage_pb2.StatFragments) -> storage_pb2.StatFragmentsReply:
+        """Those of the named fragments that are here."""
+        found = [self.stat(fragment) for fragment in request.fragments]
+        return storage_pb2.StatFragmentsReply(fragments=[info for info in found if info])
+
     def list(self, request: storage_pb2.ListFragments) -> storage_pb2.ListFragmentsReply:
         """A page of a disk's fragments, by id. raises NotFound("disk")"""
         limit = min(request.limit or LIST_MAX, LIST_MAX)
@@ -250,6 +257,29 @@ class FragmentStore:
         return storage_pb2.ListFragmentsReply(
             fragments=[_info(record) for record, _ in rows[:limit]], more=len(rows) > limit
         )
+
+    async def verify(self, request: scrub_pb2.VerifyFragments) -> scrub_pb2.VerifyFragmentsReply:
+        """Read fragments whole and judge each. raises NotFound("disk"), Invalid for too many"""
+        if len(request.fragments) > VERIFY_MAX:
+            raise faults.Invalid("fragments", str(len(request.fragments)), f"over {VERIFY_MAX}")
+        reply = scrub_pb2.VerifyFragmentsReply()
+        for fragment in request.fragments:
+            verdict = await self._verify(fragment)
+            reply.verdicts.add(
+                fault=verdict.fault, bad_blocks=verdict.bad_blocks, bytes=verdict.bytes_read
+            )
+        return reply
+
+    async def _verify(self, fragment: storage_pb2.FragmentId) -> Verdict:
+        """One fragment; if it was found bad it must still be there: it may have been moved."""
+        disk = self.disk(fragment.disk_id)
+        found, verdict = disk.index.get(fragment.blob_id, fragment.index), MISSING
+        while found is not None:
+            verdict = await disk.verify(*found)
+            before, found = found, disk.index.get(fragment.blob_id, fragment.index)
+            if not verdict.fault or before == found:
+                return verdict
+        return MISSING
 
     # --- deleting -----------------------------------------------------------------------------
 

@@ -159,6 +159,8 @@ class SimulatedExtentFile:
             first, last = max(offset, at), min(end, at + PAGE)
             into[first - offset : last - offset] = page[first - at : last - at]
 
+    read_medium = read
+
     def sync(self) -> None:
         self._medium.step(self._process)
         if self._medium.fails_writes:

@@ -152,12 +152,13 @@ class Disk:
             return Index(folder)
         except faults.Corrupt as corrupt:
             log.error("the index is lost and will be rebuilt from the extents: %s", corrupt)
-            folder.rename(folder.with_name(f"index.broken-{self._clock.now_ns()}"))
+            self._files.set_aside(folder, f"index.broken-{self._clock.now_ns()}")
             return Index(folder)
 
     def _recover(self) -> None:
         """Scan extents that the index may not know wholly; count what is live."""
         closed = self.index.closed_extents()
+        self.extents.numbers_used = max(closed, default=0)
         for number, extent in self.extents.by_number.items():
             if number in closed:
                 extent.is_closed = True
@@ -170,12 +171,14 @@ class Disk:
                     found += 1
             log.info("scanned extent", extra={"extent": number, "fragments": found})
         for record in self.index.all():
+            self.fragment_count += 1  # as many as rows, whatever became of their extents
             owner = self.extents.by_number.get(record.extent)
             if owner is None:
+                # Its number is not given again: rows of what was lost would name what is new.
+                self.extents.numbers_used = max(self.extents.numbers_used, record.extent)
                 log.error("an extent is missing", extra={"extent": record.extent})
                 continue
             owner.live_bytes += record.record_bytes
-            self.fragment_count += 1
         unfinished = [e for e in self.extents.by_number.values() if not e.is_closed]
         if unfinished:
             self.extents.active = max(unfinished, key=lambda extent: extent.number)

@@ -40,6 +40,7 @@ class Extents:
         self.extent_bytes = extent_bytes
         self.by_number: dict[int, Extent] = {}
         self.active: Extent | None = None
+        self.numbers_used = 0  # by extents that are not there any more, and may be named still
         files.make_folder(folder)
         for path in files.list(folder, "*.extent"):
             number = int(path.stem)
@@ -74,7 +75,8 @@ class Extents:
 
     def make_blocking(self, size: int) -> Extent:
         """Preallocate an extent; the caller makes it active with `roll`. raises OSError"""
-        number = max(self.by_number, default=0) + 1
+        number = max(self.by_number, default=0)
+        number = max(number, self.numbers_used) + 1
         path = self._folder / f"{number:08d}.extent"
         file = self._files.create(path, max(self.extent_bytes, size))
         return Extent(number, path, file)

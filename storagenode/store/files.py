@@ -57,6 +57,10 @@ class Files(Protocol):
 
     def unlink(self, path: Path) -> None: ...
 
+    def set_aside(self, folder: Path, name: str) -> None:
+        """Give a folder that cannot be used another name beside it, for those who look into it."""
+        ...
+
     def list(self, folder: Path, pattern: str) -> list[Path]: ...
 
     def read_file(self, path: Path) -> bytes | None:
@@ -137,6 +141,10 @@ class SystemFiles:
     def unlink(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+    def set_aside(self, folder: Path, name: str) -> None:
+        folder.rename(folder.with_name(name))
+        _sync_folder(folder.parent)
 
     def list(self, folder: Path, pattern: str) -> list[Path]:
         return sorted(folder.glob(pattern))

@@ -168,6 +168,24 @@ async def test_flipped_bytes_never_pass_unnoticed(tmp_path: Path) -> None:
     await again.store.close()
 
 
+async def test_lost_extents_do_not_harm_what_comes_after(tmp_path: Path) -> None:
+    """Rows of fragments whose extent is gone are counted and deleted; new extents are others."""
+    node, data = await filled(tmp_path / "disk")
+    await node.store.close()
+    for path in (tmp_path / "disk" / "extents").glob("*.extent"):
+        path.unlink()
+    again = Node(tmp_path / "disk")
+    newer = {number: os.urandom(CELL) for number in range(500, 504)}
+    for number, content in newer.items():
+        await again.put(number, content)
+    await again.delete(*data)
+    await again.disk.drop_empty_extents()
+    assert again.disk.fragment_count == len(newer)
+    assert 0 < again.disk.used_bytes <= again.disk.extents.total_bytes
+    await assert_all(again, newer)
+    await again.store.close()
+
+
 async def test_space_comes_back(tmp_path: Path) -> None:
     node, data = await filled(tmp_path / "disk")
     for number in range(3000, 3040):

@@ -5,138 +5,40 @@ by its condition, or answered, did what it said.
 """
 
 import asyncio
-import contextvars
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from common import faults
-from gateway.handlers.context import Context
-from gateway.objects.buckets import BucketScope
 from gateway.s3 import errors
-from gateway.s3.model.listing import ListObjectsV2Request
 from gateway.s3.model.multipart import (
+    AbortMultipartUploadRequest,
     CompletedMultipartUpload,
     CompletedPart,
     CompleteMultipartUploadRequest,
     CreateMultipartUploadRequest,
     UploadPartRequest,
 )
-from gateway.s3.model.object import DeleteObjectRequest, GetObjectRequest, PutObjectRequest
+from gateway.s3.model.object import (
+    CopyObjectRequest,
+    Delete,
+    DeleteObjectRequest,
+    DeleteObjectsRequest,
+    GetObjectRequest,
+    ObjectIdentifier,
+    PutObjectRequest,
+)
+from tests.simulation.asking import AMBIGUOUS, Body, ask, serve
 from tests.simulation.cluster import GatewayMember
 from tests.simulation.history import History, Place
+from tests.simulation.lister import Lister
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.plan import VERSIONED, Action, Request
+from tests.simulation.plan import KEYS, PLAIN, VERSIONED, Action, Request
 from tests.support.linearizability import UNKNOWN_END_S, Kind, Marker, Operation, Value
 
-PATIENCE_S = 40.0
-LIST_KEYS = 2
 PART_BYTES = 20 * 1024
-AMBIGUOUS = (
-    faults.Unavailable, faults.Busy, faults.Conflict, faults.Full, faults.Fenced,
-    ConnectionError, TimeoutError,
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Who asks."""
-
-    account_id: str = "111122223333"
-    canonical_id: str = "ab" * 32
-    display_name: str = "simulated"
-    user_arn: str = "arn:aws:iam::111122223333:root"
-
-
-class Body:
-    """A request body that comes in pieces."""
-
-    algorithms: frozenset[str] = frozenset()
-    checksum_algorithm: str | None = None
-
-    def __init__(self, data: bytes, pause_s: float) -> None:
-        self.size = len(data)
-        self._rest = memoryview(data)
-        self._pause_s = pause_s
-
-    async def read_into(self, view: memoryview) -> int:
-        if self._pause_s and self._rest:
-            await asyncio.sleep(self._pause_s)
-        count = min(len(view), len(self._rest))
-        view[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def verify(self, digests: dict[str, bytes]) -> None:
-        return
-
-
-def refuse(*_: Any) -> Any:
-    """No request here copies."""
-    raise NotImplementedError
-
-
-async def serve(
-    gateway: GatewayMember, operation: str, bucket: str, shape: Any, body: Body | None = None
-) -> tuple[Any, bytes]:
-    """Answer a request, as the gateway's pipeline does behind authentication."""
-    record = await gateway.buckets.get(bucket)
-    scope = BucketScope(gateway.buckets, record, lambda _: None)
-    context = Context(Account(), "request", "us-east-1", "", refuse, scope, body)
-    result = await gateway.handlers[operation](context, shape)
-    content = getattr(result, "body", None) or b""
-    if isinstance(content, bytes):
-        return result, content
-    data = bytearray()
-    try:
-        async for piece in content:
-            data += piece
-    finally:
-        await content.aclose()
-    return result, bytes(data)
-
-
-async def ask(  # noqa: C901 - three ways to end, and whoever waits may have left
-    loop: SimulatedLoop, gateway: GatewayMember, make: Callable[[], Awaitable[Any]]
-) -> Any:
-    """Have a request answered by a gateway's process.
-
-    raises   what the handler raises; ConnectionError if the gateway is down or dies; TimeoutError
-    """
-    process = gateway.process
-    if process.is_dead or not hasattr(gateway, "handlers"):
-        await asyncio.sleep(0.05)
-        raise ConnectionRefusedError(gateway.name)
-    answered: asyncio.Future[Any] = loop.create_future()
-
-    async def work() -> Any:
-        return await make()
-
-    def finish(task: "asyncio.Task[Any]") -> None:
-        if answered.done():
-            if not task.cancelled():
-                task.exception()  # seen: the client has left
-        elif task.cancelled():
-            answered.set_exception(ConnectionResetError("cancelled"))
-        elif (error := task.exception()) is not None:
-            answered.set_exception(error)
-        else:
-            answered.set_result(task.result())
-
-    def lost() -> None:
-        if not answered.done():
-            answered.set_exception(ConnectionResetError(gateway.name))
-
-    process.on_crash.append(lost)
-    task = loop.start_process(process, work)
-    task.add_done_callback(finish, context=contextvars.Context())
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            return await answered
-    finally:
-        process.on_crash.remove(lost)
-        if not task.done():
-            task.cancel()  # the server notices that its client has hung up
+COMPLETIONS_MAX = 3  # of one upload, as an SDK repeats it
 
 
 class Client:
@@ -146,6 +48,7 @@ class Client:
         self, loop: SimulatedLoop, gateways: dict[str, GatewayMember], history: History
     ) -> None:
         self._loop, self._gateways, self._history = loop, gateways, history
+        self._lister = Lister(loop, history)
 
     async def perform(self, request: Request) -> None:
         """Make a request and record it."""
@@ -153,9 +56,18 @@ class Client:
         self._loop.log("begin", request.number, request.action.name, *place)
         begin_s = self._loop.now_s
         name = f"#{request.number} client {request.client} {request.action.name} {request.gateway}"
+        if request.action in (Action.LIST, Action.LIST_ROLLED, Action.LIST_VERSIONS):
+            await self._lister.walk(request, lambda *call: self._ask(request, *call))
+            return
+        if request.action is Action.DELETE_MANY:
+            await self._delete_many(request, begin_s, name)
+            return
         operation = await self._make(request, place, begin_s, name)
         if operation is not None:
             self._history.add(place, operation)
+            fate = "refused" if operation.is_refused else "answered"
+            if operation.is_known:
+                self._loop.seen[f"{request.action.name} {fate}"] += 1
         self._loop.log("end", request.number, operation)
 
     async def _make(
@@ -164,14 +76,16 @@ class Client:
         action = request.action
         if action in (Action.PUT, Action.CREATE, Action.REPLACE):
             return await self._put(request, place, begin_s, name)
-        if action in (Action.UPLOAD, Action.CREATE_BY_UPLOAD, Action.ABANDON_UPLOAD):
+        if action is Action.COPY:
+            return await self._copy(request, place, begin_s, name)
+        if action in (
+            Action.UPLOAD, Action.CREATE_BY_UPLOAD, Action.ABANDON_UPLOAD, Action.ABORT_UPLOAD,
+        ):  # fmt: skip
             return await self._upload(request, place, begin_s, name)
         if action in (Action.GET, Action.GET_RANGE, Action.GET_VERSION):
             return await self._get(request, place, begin_s, name)
-        if action in (Action.DELETE, Action.ERASE):
-            return await self._delete(request, place, begin_s, name)
-        await self._list(request)
-        return None
+        assert action in (Action.DELETE, Action.ERASE)
+        return await self._delete(request, place, begin_s, name)
 
     async def _ask(
         self, request: Request, operation: str, shape: Any, body: Body | None = None
@@ -188,17 +102,19 @@ class Client:
         self, request: Request, place: Place, begin_s: float, name: str
     ) -> Operation | None:
         history, value = self._history, request.number
-        content = history.content_of(value, request.size_bytes)
-        history.note_etag(value)
-        expected = history.last_seen.get(place) if request.action is Action.REPLACE else None
-        if request.action is Action.REPLACE and expected is None:
-            return None
+        expected, etag = None, None
+        if request.action is Action.REPLACE:
+            expected = history.last_seen.get(place)
+            etag = None if expected is None else history.etag_of(expected)
+            if etag is None or len(history.writers(place, etag)) != 1:
+                return None  # nothing to replace, or an ETag that does not tell what
+        content = history.content_of(value, place, request.size_bytes)
         shape = PutObjectRequest(
             bucket=request.bucket,
             key=request.key,
             metadata={"value": str(value)},
             if_none_match="*" if request.action is Action.CREATE else None,
-            if_match=f'"{history.etag_of(expected)}"' if expected is not None else None,
+            if_match=f'"{etag}"' if etag is not None else None,
         )
         kinds = {Action.PUT: Kind.PUT, Action.CREATE: Kind.CREATE, Action.REPLACE: Kind.REPLACE}
         body = Body(content, 0.3 * request.chance if request.chance < 0.2 else 0.0)
@@ -209,16 +125,59 @@ class Client:
             place, operation, lambda: self._ask(request, "PutObject", shape, body)
         )
 
+    async def _copy(
+        self, request: Request, place: Place, begin_s: float, name: str
+    ) -> Operation | None:
+        """Copy another key: a read of it, and a write of whatever was read."""
+        history, value = self._history, request.number
+        others = [
+            (bucket, key) for bucket in (PLAIN, VERSIONED) for key in KEYS if (bucket, key) != place
+        ]
+        source = others[int(request.chance * len(others))]
+        history.note_copy(value, source, place)
+        shape = CopyObjectRequest(
+            bucket=request.bucket,
+            key=request.key,
+            copy_source=f"{source[0]}/{quote(source[1])}",
+            metadata={"value": str(value)},
+            metadata_directive="REPLACE",
+        )
+        seen: list[int] = []
+
+        async def copy() -> tuple[Any, bytes]:
+            try:
+                result, data = await self._ask(request, "CopyObject", shape)
+            except faults.NotFound as missing:
+                raise errors.NoSuchKey(Key=source[1]) from missing
+            etag = result.copy_object_result.etag.strip('"')
+            holders = history.holders(source, etag)
+            seen.extend(holders)
+            if not seen:
+                history.violate("unknown value", f"ETag {etag} was copied from {source}", place)
+            else:
+                history.contents.setdefault(value, holders[seen[0]])
+            return result, data
+
+        try:
+            operation = await self._write(
+                place, Operation(Kind.PUT, begin_s, value=value, label=name), copy
+            )
+        except errors.NoSuchKey:
+            history.add(source, Operation(Kind.READ, begin_s, self._loop.now_s, label=name))
+            return None
+        if len(seen) == 1:
+            read = Operation(Kind.READ, begin_s, self._loop.now_s, seen[0], label=name)
+            history.add(source, read)
+        return operation
+
     async def _upload(
         self, request: Request, place: Place, begin_s: float, name: str
     ) -> Operation | None:
         history, value, bucket, key = self._history, request.number, request.bucket, request.key
-        content = history.content_of(value, request.size_bytes)
+        content = history.content_of(value, place, request.size_bytes)
         sizes = _part_sizes(len(content))
-        history.note_etag(value, sizes)
-        shape = CreateMultipartUploadRequest(
-            bucket=bucket, key=key, metadata={"value": str(value)}
-        )
+        history.note_parts(value, sizes)
+        shape = CreateMultipartUploadRequest(bucket=bucket, key=key, metadata={"value": str(value)})
         kind = Kind.CREATE if request.action is Action.CREATE_BY_UPLOAD else Kind.PUT
         operation = Operation(kind, begin_s, value=value, label=name)
         try:
@@ -234,8 +193,6 @@ class Client:
                 parts.append(CompletedPart(part_number=number, etag=done.etag))
         except AMBIGUOUS:
             return None  # never completed, so nothing was written
-        if request.action is Action.ABANDON_UPLOAD:
-            return None
         complete = CompleteMultipartUploadRequest(
             bucket=bucket,
             key=key,
@@ -243,9 +200,87 @@ class Client:
             multipart_upload=CompletedMultipartUpload(parts=parts),
             if_none_match="*" if kind is Kind.CREATE else None,
         )
-        return await self._write(
-            place, operation, lambda: self._ask(request, "CompleteMultipartUpload", complete)
+        if request.action is Action.ABANDON_UPLOAD:
+            return None
+        if request.action is Action.ABORT_UPLOAD:
+            await self._abort(request, place, complete)
+            return None
+        return await self._complete(request, place, operation, complete)
+
+    async def _complete(
+        self,
+        request: Request,
+        place: Place,
+        operation: Operation,
+        complete: CompleteMultipartUploadRequest,
+    ) -> Operation:
+        """Complete an upload, again and again while the outcome is not known."""
+        ended = operation
+        for attempt in range(COMPLETIONS_MAX):
+            try:
+                ended = await self._write(
+                    place,
+                    operation,
+                    lambda: self._ask(request, "CompleteMultipartUpload", complete),
+                )
+            except (errors.NoSuchUpload, faults.NotFound) as error:
+                self._history.violate("upload lost", f"completing it again: {error!r}", place)
+                return operation
+            if ended.is_known:
+                if attempt:
+                    self._loop.seen["completed again"] += 1
+                # A refusal after an attempt whose end is unknown: that one may still come.
+                return operation if ended.is_refused and attempt else ended
+            await asyncio.sleep(request.chance * 4)
+        return ended
+
+    async def _abort(
+        self, request: Request, place: Place, complete: CompleteMultipartUploadRequest
+    ) -> None:
+        """Abort an upload; once that was answered it cannot be completed."""
+        abort = AbortMultipartUploadRequest(
+            bucket=request.bucket, key=request.key, upload_id=complete.upload_id
         )
+        try:
+            await self._ask(request, "AbortMultipartUpload", abort)
+            self._loop.seen["ABORT_UPLOAD answered"] += 1
+            await self._ask(request, "CompleteMultipartUpload", complete)
+        except AMBIGUOUS:
+            return
+        except (errors.NoSuchUpload, faults.NotFound):
+            return
+        self._history.violate("aborted upload", "was completed", place)
+
+    async def _delete_many(self, request: Request, begin_s: float, name: str) -> None:
+        """Delete two keys in one request: two writes, each with an end of its own."""
+        history = self._history
+        other = KEYS[
+            (KEYS.index(request.key) + 1 + int(request.chance * (len(KEYS) - 1))) % len(KEYS)
+        ]
+        keys = [request.key, other]
+        markers = {
+            key: Marker((request.number, key)) if request.bucket == VERSIONED else None
+            for key in keys
+        }
+        shape = DeleteObjectsRequest(
+            bucket=request.bucket,
+            delete=Delete(objects=[ObjectIdentifier(key=key) for key in keys]),
+        )
+        deleted: dict[str, Any] = {}
+        try:
+            result, _ = await self._ask(request, "DeleteObjects", shape)
+            deleted = {each.key: each for each in result.deleted or ()}
+            self._loop.seen["DELETE_MANY answered"] += 1
+        except AMBIGUOUS:
+            pass
+        for key in keys:
+            place, end_s = (request.bucket, key), UNKNOWN_END_S
+            if key in deleted:
+                end_s = self._loop.now_s
+                version_id = deleted[key].delete_marker_version_id
+                if version_id is not None:
+                    history.versions.setdefault(place, {})[version_id] = markers[key]
+            history.add(place, Operation(Kind.DELETE, begin_s, end_s, markers[key], label=name))
 
     async def _delete(
         self, request: Request, place: Place, begin_s: float, name: str
@@ -286,10 +321,7 @@ class Client:
                 self._history.versions.setdefault(place, {})[version_id] = operation.value
         if is_refused and operation.kind not in (Kind.CREATE, Kind.REPLACE):
             self._history.violate("refused", f"without a condition: {operation}", place)
-        return Operation(
-            operation.kind, operation.begin_s, end_s, operation.value, operation.expected,
-            is_refused, operation.label,
-        )  # fmt: skip
+        return replace(operation, end_s=end_s, is_refused=is_refused)
 
     # --- reads ----------------------------------------------------------------------------------
 
@@ -334,27 +366,6 @@ class Client:
         if not known:
             return None, None
         return known[int(request.chance * len(known))]
-
-    async def _list(self, request: Request) -> None:
-        """Walk all pages; each is a read of the keys in its range."""
-        after, token = "", None
-        while True:
-            begin_s = self._loop.now_s
-            shape = ListObjectsV2Request(
-                bucket=request.bucket, max_keys=LIST_KEYS, continuation_token=token
-            )
-            try:
-                page, _ = await self._ask(request, "ListObjectsV2", shape)
-            except AMBIGUOUS:
-                return
-            shown = {entry.key: entry.etag.strip('"') for entry in page.contents or ()}
-            last = max(shown) if page.is_truncated else None
-            self._history.add_page(
-                request.bucket, shown, after, last, (begin_s, self._loop.now_s)
-            )
-            if not page.is_truncated:
-                return
-            after, token = last or "", page.next_continuation_token
 
 
 def _part_sizes(size_bytes: int) -> list[int]:

@@ -37,7 +37,7 @@ from metaservice.operations.nodes import CLUSTER_ID, EPOCH, REGION, NodeRegistry
 from metaservice.operations.upkeep import BucketSweeper, TransactionTrimmer, UploadTrimmer
 from metaservice.server import MetaServer
 from metaservice.transaction import Transaction
-from proto import meta_pb2, records_pb2
+from proto import admin_pb2, meta_pb2, records_pb2
 from storagenode.client import NodeClient
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.store.compact import compact_all
@@ -80,7 +80,8 @@ class SimulatedClock:
         self._loop, self._process = loop, process
 
     def now_ns(self) -> int:
-        return EPOCH_NS + int(self._loop.now_s * 1e9) + self._process.clock_skew_ns
+        days_ns = self._loop.days_skipped * 86_400 * 10**9
+        return EPOCH_NS + int(self._loop.now_s * 1e9) + days_ns + self._process.clock_skew_ns
 
     def monotonic_s(self) -> float:
         return self._loop.now_s
@@ -104,7 +105,7 @@ class Member:
 
     def __init__(self, loop: SimulatedLoop, name: str) -> None:
         self.loop, self.name = loop, name
-        self.medium = Medium(name, loop.random)
+        self.medium = Medium(name, loop.random, loop.seen)
         self.process = Process(name)
         self.process.is_dead = True
 
@@ -157,6 +158,16 @@ class MetaMember(Member):
         await self._supervisor.start()
         await FrameServer(server.handlers(), SECRET).start(self.name, PORT)
         self.registry = server.nodes._registry  # heard of heartbeats in idle times
+        self._server = server
+
+    async def remove_disks(self, disk_ids: list[int]) -> None:
+        """What an operator does about disks that are gone for good; again is no harm."""
+        for disk_id in disk_ids:
+            request = admin_pb2.SetDiskStateRequest(disk_id=disk_id, state=records_pb2.Disk.REMOVED)
+            await self._server.transactor.write(
+                partial(self._server.nodes.set_disk_state, request=request),
+                admin_pb2.SetDiskStateReply,
+            )
 
     def _poisoned(self) -> None:
         self.loop.log("poisoned", self.name)
@@ -215,9 +226,7 @@ class NodeMember(Member):
             address=f"{self.name}:{PORT}",
             incarnation=self._incarnation,
         )
-        request = meta_pb2.Heartbeat(
-            node=node, disks=[record], cluster_id=disk.identity.cluster_id
-        )
+        request = meta_pb2.Heartbeat(node=node, disks=[record], cluster_id=disk.identity.cluster_id)
         try:
             reply = await self._meta.heartbeat(request)
         except faults.Unavailable:
@@ -236,9 +245,7 @@ class GatewayMember(Member):
     handlers: dict[str, Handler]
     buckets: BucketCache
 
-    def __init__(
-        self, loop: SimulatedLoop, name: str, ring: KeyRing, codes: Codes
-    ) -> None:
+    def __init__(self, loop: SimulatedLoop, name: str, ring: KeyRing, codes: Codes) -> None:
         super().__init__(loop, name)
         self._ring, self._codes = ring, codes
 

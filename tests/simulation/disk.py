@@ -8,6 +8,7 @@ and it can stop its machine at the n-th operation from now, between any two writ
 import errno
 import random
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -49,13 +50,15 @@ class Table:
 class Medium:
     """What one machine's disk holds. It outlives the processes that use it."""
 
-    def __init__(self, name: str, chance: random.Random) -> None:
+    def __init__(self, name: str, chance: random.Random, seen: "Counter[str]") -> None:
         self.name = name
         self._random = chance
+        self.seen = seen
         self.files: dict[Path, Inode] = {}
         self.entries: set[Path] = set()  # folder entries that are durable
         self.tables: dict[Path, Table] = {}
         self.small_files: dict[Path, bytes] = {}
+        self.broken_tables: set[Path] = set()  # cannot be opened
         self.is_lying = False  # syncs do nothing
         self.is_full = False
         self.fails_writes = False
@@ -69,27 +72,35 @@ class Medium:
             self.operations_until_crash -= 1
             if self.operations_until_crash <= 0:
                 self.operations_until_crash = None
+                self.seen["crash between two writes"] += 1
                 self.crash()
         if process.is_dead:
             raise PowerFailure(self.name)
 
     def lose_power(self) -> None:
         """Keep of what was not synced whatever a real device might have kept."""
-        chance = self._random
+        chance, seen = self._random, self.seen
+        lied = " after a lie" if self.is_lying else ""
         for path in [path for path in self.files if path not in self.entries]:
             if chance.random() < 0.5:
+                seen["new file lost"] += 1
                 del self.files[path]
             else:
                 self.entries.add(path)
         for inode in self.files.values():
             for number, page in inode.cached.items():
                 kept = chance.choice((0, 0, PAGE, PAGE, SECTOR * chance.randrange(PAGE // SECTOR)))
+                fate = "lost" if kept == 0 else "kept" if kept == PAGE else "torn"
+                seen[f"page {fate}{lied}"] += 1
                 if kept:
                     old = inode.durable.get(number, ZEROS)
                     inode.durable[number] = page[:kept] + old[kept:]
             inode.cached.clear()
         for table in self.tables.values():
-            for batch in table.log[: chance.randint(0, len(table.log))]:
+            kept = chance.randint(0, len(table.log))
+            if kept < len(table.log):
+                seen[f"rows lost{lied}"] += 1
+            for batch in table.log[:kept]:
                 _apply(table.rows, batch)
             table.log.clear()
         self.is_lying = False
@@ -100,24 +111,52 @@ class Medium:
         self.entries.clear()
         self.tables.clear()
         self.small_files.clear()
+        self.broken_tables.clear()
         self.is_lying = self.is_full = self.fails_reads = self.fails_writes = False
 
     def flip_bit(self) -> str | None:
         """Change one bit of a page that was written; says which, or None if there is none."""
-        chance = self._random
+        place = self._some_page()
+        if place is None:
+            return None
+        (path, number), position = place, self._random.randrange(PAGE)
+        damaged = bytearray(self.files[path].durable[number])
+        damaged[position] ^= 1 << self._random.randrange(8)
+        self.files[path].durable[number] = bytes(damaged)
+        self.seen["bit flipped"] += 1
+        return f"{path} page {number} byte {position}"
+
+    def misdirect(self) -> str | None:
+        """Let a page be found in the place of another, as after a misdirected write."""
+        source, target = self._some_page(), self._some_page()
+        if source is None or target is None or source == target:
+            return None
+        self.files[target[0]].durable[target[1]] = self.files[source[0]].durable[source[1]]
+        self.seen["page misdirected"] += 1
+        return f"{source} over {target}"
+
+    def lose_file(self) -> str | None:
+        """Let a file be gone, between two lives of its process."""
+        if not self.files:
+            return None
+        path = self._random.choice(sorted(self.files))
+        del self.files[path]
+        self.entries.discard(path)
+        self.seen["file lost"] += 1
+        return str(path)
+
+    def break_tables(self) -> None:
+        """Let no database open again: what a flipped bit in its files does."""
+        self.seen["index broken"] += len(self.tables)
+        self.broken_tables.update(self.tables)
+
+    def _some_page(self) -> tuple[Path, int] | None:
         pages = [
             (path, number)
             for path, inode in sorted(self.files.items())
             for number in sorted(inode.durable)
         ]
-        if not pages:
-            return None
-        path, number = chance.choice(pages)
-        damaged = bytearray(self.files[path].durable[number])
-        position = chance.randrange(PAGE)
-        damaged[position] ^= 1 << chance.randrange(8)
-        self.files[path].durable[number] = bytes(damaged)
-        return f"{path} page {number} byte {position}"
+        return self._random.choice(pages) if pages else None
 
 
 def _apply(rows: Rows, batch: Batch) -> None:
@@ -144,12 +183,14 @@ class SimulatedExtentFile:
             # Each page is a moment at which the machine may stop.
             self._medium.step(self._process)
             if self._medium.fails_writes:
+                self._medium.seen["write refused"] += 1
                 raise OSError(errno.EIO, "write failed")
             self._inode.cached[(offset + begin) // PAGE] = data[begin : begin + PAGE]
 
     def read(self, offset: int, into: memoryview) -> None:
         self._medium.step(self._process)
         if self._medium.fails_reads:
+            self._medium.seen["read refused"] += 1
             raise OSError(errno.EIO, "read failed")
         end = offset + len(into)
         if end > self.size_bytes:
@@ -164,8 +205,11 @@ class SimulatedExtentFile:
     def sync(self) -> None:
         self._medium.step(self._process)
         if self._medium.fails_writes:
+            self._medium.seen["sync refused"] += 1
             raise OSError(errno.EIO, "sync failed")
-        if not self._medium.is_lying:
+        if self._medium.is_lying:
+            self._medium.seen["sync that lied"] += bool(self._inode.cached)
+        else:
             self._inode.durable.update(self._inode.cached)
             self._inode.cached.clear()
 
@@ -186,6 +230,7 @@ class SimulatedFiles:
         medium = self._medium
         medium.step(self._process)
         if medium.is_full:
+            medium.seen["no space"] += 1
             raise OSError(errno.ENOSPC, "no space")
         if medium.fails_writes:
             raise OSError(errno.EIO, "create failed")
@@ -208,6 +253,11 @@ class SimulatedFiles:
         self._medium.files.pop(path, None)
         self._medium.entries.discard(path)
 
+    def set_aside(self, folder: Path, name: str) -> None:
+        self._medium.step(self._process)
+        self._medium.tables.pop(folder, None)
+        self._medium.broken_tables.discard(folder)
+
     def list(self, folder: Path, pattern: str) -> list[Path]:
         return sorted(
             path
@@ -224,7 +274,10 @@ class SimulatedFiles:
 
     def space(self, folder: Path) -> tuple[int, int]:
         used = sum(inode.size_bytes for inode in self._medium.files.values())
-        return CAPACITY_BYTES, 0 if self._medium.is_full else CAPACITY_BYTES - used
+        if self._medium.is_full:
+            self._medium.seen["no space"] += 1
+            return CAPACITY_BYTES, 0
+        return CAPACITY_BYTES, CAPACITY_BYTES - used
 
 
 class SimulatedDatabase:
@@ -232,6 +285,8 @@ class SimulatedDatabase:
 
     def __init__(self, medium: Medium, process: Process, folder: Path) -> None:
         self._medium, self._process, self.folder = medium, process, folder
+        if folder in medium.broken_tables:
+            raise faults.Corrupt("database", str(folder), "simulated")
         self._table = medium.tables.setdefault(folder, Table())
         self._rows = dict(self._table.rows)
         for batch in self._table.log:
@@ -272,8 +327,11 @@ class SimulatedDatabase:
         """Put the log on the medium. raises Unavailable"""
         self._medium.step(self._process)
         if self._medium.fails_writes:
+            self._medium.seen["sync refused"] += 1
             raise faults.Unavailable("sync failed: simulated")
-        if not self._medium.is_lying:
+        if self._medium.is_lying:
+            self._medium.seen["sync that lied"] += bool(self._table.log)
+        else:
             for batch in self._table.log:
                 _apply(self._table.rows, batch)
             self._table.log.clear()

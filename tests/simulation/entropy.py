@@ -28,7 +28,7 @@ PART_BYTES_MIN = 20 * limits.KIB  # so that an upload has parts without having m
 
 
 @contextmanager
-def deterministic(seed: int, media: dict[str, Medium]) -> Iterator[None]:
+def deterministic(seed: str, media: dict[str, Medium]) -> Iterator[None]:
     """Run the product's code on the seed's random numbers and on simulated databases.
 
     media   by the first part of a database's folder

@@ -1,6 +1,7 @@
 """What must hold when all is quiet: metadata and disks compared, fragment by fragment."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from metaservice.kv.interface import decode_counter
 from metaservice.kv.rocks import RocksStore
@@ -19,21 +20,35 @@ def rows(store: RocksStore, kind: bytes) -> list[tuple[bytes, bytes]]:
     return store.scan(kind, bytes([kind[0] + 1]), ROWS_MAX)
 
 
-def named_blobs(store: RocksStore) -> Iterator[records_pb2.BlobRef]:
-    """Blobs that versions and parts name."""
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What the world did that explains differences.
+
+    disks      nodes whose disks lost or changed what they had acknowledged
+    forgetful  of them, those that may have forgotten what they had deleted
+    strays     fragments (blob id, index) that came too late for their commit
+    """
+
+    disks: set[str]
+    forgetful: set[str]
+    strays: set[tuple[bytes, int]]
+
+
+def named_blobs(store: RocksStore, *, with_garbage: bool = False) -> Iterator[records_pb2.BlobRef]:
+    """Blobs that versions and parts name, and perhaps those that none names any more."""
     for _, value in rows(store, b"v"):
         yield from records_pb2.Version.FromString(value).blobs
     for _, value in rows(store, b"p"):
         yield from records_pb2.Part.FromString(value).blobs
+    if with_garbage:
+        for _, value in rows(store, b"g"):
+            yield from records_pb2.Garbage.FromString(value).blobs
 
 
 def check_quiet(
-    store: RocksStore, nodes: dict[str, FragmentStore], damaged: set[str], history: History
+    store: RocksStore, nodes: dict[str, FragmentStore], damage: Damage, history: History
 ) -> None:
-    """Compare, after all garbage was collected and all sessions have ended.
-
-    damaged   nodes whose disks lost or changed what they had acknowledged
-    """
+    """Compare, after all garbage was collected and all sessions have ended."""
     disks = {node.disks[0].identity.disk_id: name for name, node in nodes.items()}
     wanted: dict[Fragment, records_pb2.BlobRef] = {}
     for blob in named_blobs(store):
@@ -46,11 +61,13 @@ def check_quiet(
         for record in nodes[name].disks[0].index.all()
     }
     for blob_id, index, disk_id in sorted(wanted.keys() - found):
-        if disks.get(disk_id, "wiped") not in damaged and disk_id in disks:
+        if disks.get(disk_id, "wiped") not in damage.disks and disk_id in disks:
             history.violate(
                 "lost fragment", f"{blob_id.hex()} {index} of {disks[disk_id]} is committed"
             )
     for blob_id, index, disk_id in sorted(found - wanted.keys()):
+        if (blob_id, index) in damage.strays or disks[disk_id] in damage.forgetful:
+            continue
         history.violate("leaked fragment", f"{blob_id.hex()} {index} of {disks[disk_id]}")
     _check_rows(store, {blob.blob_id for blob in wanted.values()}, history)
     _check_heads(store, history)

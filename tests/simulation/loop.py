@@ -14,6 +14,7 @@ import heapq
 import itertools
 import random
 from asyncio import events
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar, cast
@@ -130,12 +131,14 @@ class _Waiting:
 class SimulatedLoop(asyncio.BaseEventLoop):
     """Virtual time; one seed decides everything."""
 
-    def __init__(self, seed: int, *, keeps_trace: bool = False) -> None:
+    def __init__(self, seed: str, *, keeps_trace: bool = False) -> None:
         super().__init__()
         self.random = random.Random(seed)
         self.now_s = 0.0
         self.trace_lines: list[str] | None = [] if keeps_trace else None
         self.event_count = 0
+        self.seen: Counter[str] = Counter()  # what has really gone wrong in this world
+        self.days_skipped = 0
         self._digest = hashlib.sha256()
         self._selector = _Waiting(self)
         self._clock_resolution = TIME_RESOLUTION_S

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 from tests.simulation.cluster import Member
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Network, Weather
-from tests.simulation.plan import Kind, Trouble
+from tests.simulation.plan import ZONES, Kind, Trouble
 
 RESTART_S_MIN = 0.3
+OPERATIONS_S_MAX = 15.0  # within which a disk operation is waited for
 
 
 class Nemesis:
@@ -24,6 +25,8 @@ class Nemesis:
         self._loop, self._network, self._members = loop, network, members
         self._start = start
         self.damaged: set[str] = set()  # members whose disk lost or changed what was synced
+        self.forgetful: set[str] = set()  # of them, those that forgot what they had deleted
+        self.away: set[str] = set()  # members that stay away for long
         for member in members.values():
             member.medium.crash = lambda member=member: self.crash(member)  # type: ignore[misc]
 
@@ -38,44 +41,58 @@ class Nemesis:
             await self._deeds[trouble.kind](self, member, trouble)
         self._loop.log("over", trouble.kind.name, trouble.target)
 
-    def crash(self, member: Member) -> None:
+    def crash(self, member: Member, *, mends_disk: bool = True) -> None:
         """Power off: the process stops between two steps, the disk keeps what it may."""
         if not member.is_up:
             return
         self._loop.log("crash", member.name)
+        self._loop.seen[f"crash of {'a zone' if member.name in ZONES else member.name}"] += 1
         if member.medium.is_lying:
             self.damaged.add(member.name)
-        member.medium.fails_writes = False
+            self.forgetful.add(member.name)
+        if mends_disk:
+            member.medium.fails_writes = False
         self._loop.kill(member.process)
         self._network.forget(member.process)
         member.medium.lose_power()
+
+    def return_the_away(self) -> None:
+        """Let members that were away for long come back with what they had."""
+        for name in sorted(self.away):
+            self.away.discard(name)
+            self._loop.seen["came back after long"] += 1
+            self.revive(self._members[name])
 
     def heal(self) -> None:
         """End everything that is wrong and does not end by itself; dead members start again."""
         self._network.cuts.clear()
         self._network.weather.clear()
+        self.away.clear()
         for member in self._members.values():
             medium, process = member.medium, member.process
             medium.is_full = medium.fails_reads = False
             medium.operations_until_crash = None
-            process.slowness, process.clock_skew_ns = 1.0, process.clock_skew_ns
+            process.slowness = 1.0
             if medium.fails_writes or medium.is_lying:
                 self.crash(member)
-            if not member.is_up:
-                self._start(member)
+            self.revive(member)
+
+    def revive(self, member: Member) -> None:
+        """Start a member that is down, unless it shall stay away."""
+        if not member.is_up and member.name not in self.away:
+            self._start(member)
 
     async def _black_out(self, duration_s: float) -> None:
+        self._loop.seen["blackout"] += 1
         for member in self._members.values():
             self.crash(member)
         await asyncio.sleep(min(duration_s, 5.0))
         for member in self._members.values():
-            if not member.is_up:
-                self._start(member)
+            self.revive(member)
 
     async def _restart_after(self, member: Member, pause_s: float) -> None:
         await asyncio.sleep(max(pause_s, RESTART_S_MIN))
-        if not member.is_up:
-            self._start(member)
+        self.revive(member)
 
     async def _crash(self, member: Member, trouble: Trouble) -> None:
         self.crash(member)
@@ -83,11 +100,15 @@ class Nemesis:
 
     async def _crash_at_write(self, member: Member, trouble: Trouble) -> None:
         member.medium.operations_until_crash = int(trouble.amount)
-        await self._restart_after(member, trouble.duration_s)
+        until_s = self._loop.now_s + OPERATIONS_S_MAX
+        while member.is_up and self._loop.now_s < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
         member.medium.operations_until_crash = None
+        await self._restart_after(member, trouble.duration_s)
 
     async def _freeze(self, member: Member, trouble: Trouble) -> None:
         process = member.process
+        self._loop.seen["freeze"] += member.is_up
         process.frozen_until_s = self._loop.now_s + trouble.duration_s
         await asyncio.sleep(trouble.duration_s)
 
@@ -104,7 +125,7 @@ class Nemesis:
         self._network.cuts.discard(cut)
 
     async def _reset(self, member: Member, trouble: Trouble) -> None:
-        self._network.reset(member.name)
+        self._loop.seen["connection reset"] += self._network.reset(member.name)
 
     async def _bad_network(self, member: Member, trouble: Trouble) -> None:
         self._network.weather[member.name] = Weather(0.002 * trouble.amount, trouble.amount / 200)
@@ -113,11 +134,13 @@ class Nemesis:
 
     async def _slow_disk(self, member: Member, trouble: Trouble) -> None:
         process = member.process
+        self._loop.seen["slow disk"] += member.is_up
         process.slowness = 20 * trouble.amount
         await asyncio.sleep(trouble.duration_s)
         process.slowness = 1.0
 
     async def _clock_jump(self, member: Member, trouble: Trouble) -> None:
+        self._loop.seen["clock back" if trouble.amount < 0 else "clock ahead"] += 1
         member.process.clock_skew_ns += int(trouble.amount * 1e9)
 
     async def _disk_full(self, member: Member, trouble: Trouble) -> None:
@@ -149,11 +172,42 @@ class Nemesis:
         self.crash(member)
         await self._restart_after(member, 0.0)
 
+    async def _misdirect(self, member: Member, trouble: Trouble) -> None:
+        what = member.medium.misdirect()
+        if what is not None:
+            self.damaged.add(member.name)
+            self._loop.log("misdirected", member.name, what)
+
+    async def _lose_file(self, member: Member, trouble: Trouble) -> None:
+        self.crash(member)
+        what = member.medium.lose_file()
+        if what is not None:
+            self.damaged.add(member.name)
+            self._loop.log("lost", member.name, what)
+        await self._restart_after(member, trouble.duration_s)
+
+    async def _break_index(self, member: Member, trouble: Trouble) -> None:
+        self.crash(member)
+        member.medium.break_tables()
+        self.damaged.add(member.name)
+        self.forgetful.add(member.name)
+        await self._restart_after(member, trouble.duration_s)
+
+    async def _dead_disk(self, member: Member, trouble: Trouble) -> None:
+        member.medium.fails_reads = member.medium.fails_writes = True
+        await asyncio.sleep(trouble.duration_s)
+        await self._wipe(member, trouble)
+
     async def _wipe(self, member: Member, trouble: Trouble) -> None:
         self.crash(member)
         member.medium.wipe()
+        self._loop.seen["disk replaced"] += 1
         self.damaged.add(member.name)
         await self._restart_after(member, trouble.duration_s)
+
+    async def _go_away(self, member: Member, trouble: Trouble) -> None:
+        self.crash(member)
+        self.away.add(member.name)
 
     _deeds: dict[Kind, Callable[["Nemesis", Member, Trouble], Awaitable[None]]] = {
         Kind.CRASH: _crash,
@@ -170,5 +224,10 @@ class Nemesis:
         Kind.WRITE_ERRORS: _write_errors,
         Kind.FLIP: _flip,
         Kind.LIE: _lie,
+        Kind.MISDIRECT: _misdirect,
+        Kind.LOSE_FILE: _lose_file,
+        Kind.BREAK_INDEX: _break_index,
+        Kind.DEAD_DISK: _dead_disk,
         Kind.WIPE: _wipe,
+        Kind.AWAY: _go_away,
     }

@@ -1,9 +1,9 @@
 """A simulated TCP: bytes arrive in order, in pieces, after a delay, or not until a cut heals.
 
-What a packet network does to a stream shows as time: a lost packet is a retransmission, a
-reordered or duplicated one a wait. Between connections nothing keeps an order. A cut is one-way or
-both ways; it holds back bytes, ends and resets alike, so the far end of a broken connection may
-stay in the belief that it is open.
+Segments are delayed, lost and sent again, overtake one another and arrive twice; each end puts
+its stream in order by their numbers. Between connections nothing keeps an order. A cut is one-way
+or both ways; it holds back bytes, ends and resets alike, so the far end of a broken connection
+may stay in the belief that it is open.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ CONNECT_RETRY_S = 0.5
 HELD_RETRY_S = 0.05
 RETRANSMIT_S = 0.2
 RETRANSMITS_MAX = 6
-STREAM_GAP_S = 1e-8  # equal times would leave the order to the timer heap, which keeps none
 
 
 @dataclass(slots=True)
@@ -28,6 +27,7 @@ class Weather:
 
     delay_s: float = 0.0003
     loss: float = 0.0005
+    duplicates: float = 0.001
 
 
 @dataclass(slots=True)
@@ -45,21 +45,23 @@ class Network:
     def is_cut(self, source: str, target: str) -> bool:
         """Whether nothing gets from one host to another."""
         cuts = self.cuts
-        return bool(cuts) and not cuts.isdisjoint(
-            ((source, target), (source, "*"), ("*", target))
+        return bool(cuts) and not cuts.isdisjoint(((source, target), (source, "*"), ("*", target)))
+
+    def worst_weather(self, source: str, target: str) -> Weather:
+        """The weather between two hosts."""
+        return max(
+            (self.weather.get(source, FAIR), self.weather.get(target, FAIR)),
+            key=lambda weather: (weather.loss, weather.delay_s),
         )
 
     def latency_s(self, source: str, target: str) -> float:
         """The time of one segment, lost ones sent again."""
-        worst = max(
-            (self.weather.get(source, FAIR), self.weather.get(target, FAIR)),
-            key=lambda weather: (weather.loss, weather.delay_s),
-        )
-        chance = self.loop.random
+        worst, chance = self.worst_weather(source, target), self.loop.random
         latency_s = 0.00005 + chance.expovariate(1 / worst.delay_s)
         for attempt in range(RETRANSMITS_MAX):
             if chance.random() >= worst.loss:
                 break
+            self.loop.seen["segment lost"] += 1
             latency_s += RETRANSMIT_S * 2 ** min(attempt, 3)
         return latency_s
 
@@ -70,10 +72,12 @@ class Network:
         for end in [end for end in self.ends if end.process is process]:
             end.abort()
 
-    def reset(self, name: str) -> None:
-        """Break all connections of a host."""
-        for end in [end for end in self.ends if end.process.name == name]:
+    def reset(self, name: str) -> int:
+        """Break all connections of a host; returns how many."""
+        ends = [end for end in self.ends if end.process.name == name]
+        for end in ends:
             end.fail()
+        return len(ends)
 
     async def create_server(
         self, factory: Callable[[], Any], host: str, port: int, **_: Any
@@ -133,16 +137,15 @@ class End(asyncio.Transport):
     peer: "End"
     protocol: Any
 
-    def __init__(
-        self, network: Network, process: Process, context: contextvars.Context
-    ) -> None:
+    def __init__(self, network: Network, process: Process, context: contextvars.Context) -> None:
         super().__init__()
         self._network = network
         self._loop = network.loop
         self.process = process
         self._context = context
         self._is_closed = False
-        self._last_arrival_s = 0.0
+        self._sent_count = self._arrived_count = 0
+        self._early: dict[int, Any] = {}
         self._is_paused = False
         self._held: deque[Any] = deque()
         self._is_release_due = False
@@ -170,20 +173,37 @@ class End(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def _send(self, item: Any) -> None:
-        latency_s = self._network.latency_s(self.process.name, self.peer.process.name)
-        self._last_arrival_s = max(
-            self._last_arrival_s + STREAM_GAP_S, self._loop.now_s + latency_s
-        )
-        self._loop.call_at(
-            self._last_arrival_s, self.peer.arrive, item, context=contextvars.Context()
-        )
+        """Put a segment on its way, now and then twice."""
+        network, loop = self._network, self._loop
+        source, target = self.process.name, self.peer.process.name
+        number, self._sent_count = self._sent_count, self._sent_count + 1
+        count = 1
+        if loop.random.random() < network.worst_weather(source, target).duplicates:
+            loop.seen["segment sent twice"] += 1
+            count = 2
+        for _ in range(count):
+            due_s = loop.now_s + network.latency_s(source, target)
+            loop.call_at(due_s, self.peer.arrive, number, item, context=contextvars.Context())
 
     # --- receiving ------------------------------------------------------------------------------
 
-    def arrive(self, item: Any) -> None:
-        """Take what the network brings, or let it wait."""
-        if self._is_closed:
+    def arrive(self, number: int, item: Any) -> None:
+        """Take what the network brings, in the order in which it was sent, each segment once."""
+        if self._is_closed or number < self._arrived_count or number in self._early:
             return
+        if number > self._arrived_count:
+            self._loop.seen["segment overtook another"] += 1
+            self._early[number] = item
+            return
+        self._put(item)
+        self._arrived_count += 1
+        while self._early and not self._is_closed:
+            if self._arrived_count not in self._early:
+                return
+            self._put(self._early.pop(self._arrived_count))
+            self._arrived_count += 1
+
+    def _put(self, item: Any) -> None:
         if self._held or self._must_wait():
             self._held.append(item)
             self._release_later()
@@ -191,11 +211,12 @@ class End(asyncio.Transport):
             self._take(item)
 
     def _must_wait(self) -> bool:
-        return (
-            self._is_paused
-            or self.process.frozen_until_s > self._loop.now_s
-            or self._network.is_cut(self.peer.process.name, self.process.name)
-        )
+        source, target = self.peer.process.name, self.process.name
+        if self._network.is_cut(source, target):
+            is_one_way = not self._network.is_cut(target, source)
+            self._loop.seen["held by a one-way cut" if is_one_way else "held by a cut"] += 1
+            return True
+        return self._is_paused or self.process.frozen_until_s > self._loop.now_s
 
     def _release_later(self) -> None:
         if not self._is_release_due:
@@ -253,6 +274,7 @@ class End(asyncio.Transport):
     def _end(self, error: Exception | None) -> None:
         self._is_closed = True
         self._held.clear()
+        self._early.clear()
         self._network.ends.remove(self)
         self._loop.call_soon(self.protocol.connection_lost, error, context=self._context.copy())
 

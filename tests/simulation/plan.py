@@ -33,18 +33,25 @@ class Action(Enum):
     UPLOAD = auto()  # several parts, completed
     CREATE_BY_UPLOAD = auto()
     ABANDON_UPLOAD = auto()
+    ABORT_UPLOAD = auto()
+    COPY = auto()  # from another key
     GET = auto()
     GET_RANGE = auto()
     GET_VERSION = auto()
     DELETE = auto()
+    DELETE_MANY = auto()  # two keys in one request
     ERASE = auto()  # a version for good
-    LIST = auto()
+    LIST = auto()  # all pages
+    LIST_ROLLED = auto()  # with a delimiter
+    LIST_VERSIONS = auto()
 
 
 WEIGHTS = {
-    Action.PUT: 26, Action.CREATE: 6, Action.REPLACE: 8, Action.UPLOAD: 4,
-    Action.CREATE_BY_UPLOAD: 2, Action.ABANDON_UPLOAD: 1, Action.GET: 26, Action.GET_RANGE: 10,
-    Action.GET_VERSION: 5, Action.DELETE: 8, Action.ERASE: 5, Action.LIST: 6,
+    Action.PUT: 25, Action.CREATE: 6, Action.REPLACE: 8, Action.UPLOAD: 5,
+    Action.CREATE_BY_UPLOAD: 2, Action.ABANDON_UPLOAD: 1, Action.ABORT_UPLOAD: 1, Action.COPY: 5,
+    Action.GET: 24, Action.GET_RANGE: 10, Action.GET_VERSION: 5, Action.DELETE: 6,
+    Action.DELETE_MANY: 3, Action.ERASE: 5, Action.LIST: 5, Action.LIST_ROLLED: 1,
+    Action.LIST_VERSIONS: 2,
 }  # fmt: skip
 
 
@@ -66,7 +73,12 @@ class Kind(Enum):
     WRITE_ERRORS = auto()  # until the process starts again
     FLIP = auto()
     LIE = auto()  # syncs do nothing, then the power fails
+    MISDIRECT = auto()  # a page is found in another's place
+    LOSE_FILE = auto()
+    BREAK_INDEX = auto()
+    DEAD_DISK = auto()  # fails everything, then an empty one takes its place
     WIPE = auto()  # an empty disk in its place
+    AWAY = auto()  # until the round, the idle time and the days after it are over
 
 
 EVERYWHERE = (
@@ -78,7 +90,9 @@ STATELESS = (
     Kind.CLOCK_JUMP,
 )  # fmt: skip
 ON_DISKS = (
-    Kind.DISK_FULL, Kind.READ_ERRORS, Kind.WRITE_ERRORS, Kind.FLIP, Kind.FLIP, Kind.LIE, Kind.WIPE,
+    Kind.DISK_FULL, Kind.READ_ERRORS, Kind.WRITE_ERRORS, Kind.FLIP, Kind.FLIP, Kind.LIE,
+    Kind.MISDIRECT, Kind.LOSE_FILE, Kind.BREAK_INDEX, Kind.DEAD_DISK, Kind.WIPE, Kind.AWAY,
+    Kind.AWAY,
 )  # fmt: skip
 
 
@@ -121,6 +135,8 @@ class Plan:
     troubles: tuple[Trouble, ...]
     idle_s: float
     rounds: int
+    days: int = 0  # in which nothing happens, after each round's idle time
+    variant: int = 0  # another run of the same plan
 
     def without(self, requests: set[int], troubles: set[int]) -> "Plan":
         """The same run with some requests (numbers) and troubles (places) left out."""
@@ -160,7 +176,8 @@ def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
     ]
     troubles.sort(key=lambda trouble: (trouble.round, trouble.at_s))
     idle_s = chance.uniform(IDLE_S_MIN, IDLE_S_MAX) * scale.idle_factor
-    return Plan(seed, mode, damaged, tuple(requests), tuple(troubles), idle_s, scale.rounds)
+    days = chance.choice((0, 0, 0, 9, 35))
+    return Plan(seed, mode, damaged, tuple(requests), tuple(troubles), idle_s, scale.rounds, days)
 
 
 def _request(chance: random.Random, number: int, round_number: int) -> Request:
@@ -174,7 +191,7 @@ def _request(chance: random.Random, number: int, round_number: int) -> Request:
         ),
         (50, 36, 12, 1),
     )[0]
-    if action in (Action.UPLOAD, Action.CREATE_BY_UPLOAD):
+    if action in (Action.UPLOAD, Action.CREATE_BY_UPLOAD, Action.ABORT_UPLOAD):
         size_bytes = chance.randint(21 * KIB, 200 * KIB)
     return Request(
         number=number,
@@ -204,11 +221,14 @@ def _trouble(
     amount = chance.uniform(1, 60)
     if kind is Kind.CLOCK_JUMP:
         amount = chance.choice((-3600.0, -5.0, 5.0, 3600.0, 86400.0))
+    duration_s = chance.choice((0.2, 1.0, 4.0, 15.0)) * chance.uniform(0.5, 1.5)
+    if kind in (Kind.DISK_FULL, Kind.READ_ERRORS, Kind.WRITE_ERRORS, Kind.LIE, Kind.DEAD_DISK):
+        duration_s = chance.uniform(4, 25)  # or hardly anything would happen meanwhile
     return Trouble(
         round=round_number,
         at_s=chance.uniform(0, ROUND_S * 0.8),
         kind=kind,
         target=target,
-        duration_s=chance.choice((0.2, 1.0, 4.0, 15.0)) * chance.uniform(0.5, 1.5),
+        duration_s=duration_s,
         amount=amount,
     )

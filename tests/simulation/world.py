@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ from gateway.s3.model.bucket import (
 )
 from gateway.s3.model.object import GetObjectRequest
 from proto import records_pb2
-from tests.simulation.client import AMBIGUOUS, Account, Client, ask, refuse, serve
+from tests.simulation.asking import AMBIGUOUS, Account, ask, serve
+from tests.simulation.client import Client
 from tests.simulation.cluster import (
     GatewayMember,
     Member,
@@ -28,8 +30,8 @@ from tests.simulation.cluster import (
 )
 from tests.simulation.entropy import deterministic
 from tests.simulation.history import History, Violation
-from tests.simulation.invariants import check_quiet, rows
-from tests.simulation.loop import PROCESS, Process, SimulatedLoop
+from tests.simulation.invariants import Damage, check_quiet, named_blobs, rows
+from tests.simulation.loop import PROCESS, PowerFailure, Process, SimulatedLoop
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
 from tests.simulation.plan import (
@@ -50,6 +52,9 @@ ROUND_S_MAX = 600.0
 QUIET_S = 2000.0  # the grace of sessions and garbage, one after another
 QUIET_ROUNDS_MAX = 6
 BEAT_S = 2.0
+DAY_IDLE_S = 300.0
+DAYS_AT_ONCE = 5
+START_AGAIN_S = 2.0
 STRETCHES = {META: 6.0, WORKERS: 12.0, **dict.fromkeys(GATEWAYS, 5.0), **dict.fromkeys(ZONES, 60.0)}
 CODES = load_codes()
 
@@ -65,18 +70,19 @@ class Outcome:
     simulated_s: float
     history: History
     trace: tuple[str, ...]
+    seen: Counter[str]  # what has really gone wrong, and which requests were answered
 
 
 def run(plan: Plan, *, keeps_trace: bool = False, node: type[NodeMember] = NodeMember) -> Outcome:
     """Run a plan; the same plan gives the same outcome, event for event."""
-    loop = SimulatedLoop(plan.seed, keeps_trace=keeps_trace)
+    loop = SimulatedLoop(f"{plan.seed} {plan.variant}", keeps_trace=keeps_trace)
     world = World(loop, plan, node)
     watch = _Watch(world.history)
     logging.getLogger().addHandler(watch)
     loop.set_exception_handler(watch.loop_failed)
     try:
         media = {member.name: member.medium for member in world.members.values()}
-        with deterministic(plan.seed, media):
+        with deterministic(f"{plan.seed} {plan.variant}", media):
             try:
                 loop.run_until_complete(world.run())
             finally:
@@ -96,6 +102,7 @@ def run(plan: Plan, *, keeps_trace: bool = False, node: type[NodeMember] = NodeM
         loop.now_s,
         world.history,
         tuple(loop.trace_lines or ()),
+        loop.seen,
     )
 
 
@@ -120,6 +127,7 @@ class World:
         }  # fmt: skip
         self.nemesis = Nemesis(loop, self.network, self.members, self.start)
         self._is_idle = False
+        self._strays: set[tuple[bytes, int]] = set()
 
     def start(self, member: Member) -> None:
         """Give a member a new life."""
@@ -129,8 +137,16 @@ class World:
         task = self.loop.start_process(process, member.run)
 
         def started(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled() and (error := task.exception()) is not None:
+            error = None if task.cancelled() else task.exception()
+            if error is None or isinstance(error, PowerFailure):
+                return
+            medium = member.medium
+            if not (medium.fails_writes or medium.fails_reads or medium.is_full):
                 raise error
+            # Whatever runs the processes starts one that could not begin again.
+            self.loop.seen["could not start"] += 1
+            self.nemesis.crash(member, mends_disk=False)
+            self.loop.call_later(START_AGAIN_S, self.nemesis.revive, member)
 
         task.add_done_callback(started)
 
@@ -147,14 +163,18 @@ class World:
                 for trouble in self.plan.troubles:
                     if trouble.round == number:
                         group.create_task(self.nemesis.work(trouble))
-            await self._idle(self.plan.idle_s)
+            self._note_strays()
+            await self._idle(self.plan.idle_s, self.plan.days)
+            self.nemesis.return_the_away()
         self.nemesis.heal()
         await asyncio.sleep(SETTLE_S)
+        await self._remove_lost_disks()
         await self._read_everything()
         await self._become_quiet()
         await self._read_everything()
         stores = {name: node.store for name, node in self.nodes.items()}
-        check_quiet(self.meta.store, stores, self.nemesis.damaged, self.history)
+        damage = Damage(self.nemesis.damaged, self.nemesis.forgetful, self._strays)
+        check_quiet(self.meta.store, stores, damage, self.history)
 
     async def _round(self, number: int) -> None:
         """Each client makes its requests, one after another."""
@@ -178,7 +198,7 @@ class World:
         gateway = self.gateways[GATEWAYS[0]]
 
         async def make() -> None:
-            context = Context(Account(), "request", "us-east-1", "", refuse)
+            context = Context(Account(), "request", "us-east-1", "", _no_source)
             for name in (PLAIN, VERSIONED):
                 await gateway.handlers["CreateBucket"](context, CreateBucketRequest(bucket=name))
             record = await gateway.buckets.get(VERSIONED)
@@ -198,16 +218,23 @@ class World:
 
     # --- quiet ----------------------------------------------------------------------------------
 
-    async def _idle(self, seconds: float) -> None:
+    async def _idle(self, seconds: float, days: int = 0) -> None:
         """Let time pass with nothing but background work, at a slower pace.
 
         Heartbeats are then told to the registry without the network, or an idle hour would be made
         of nothing else.
+
+        days   go by too: wall clocks go on, everything else does a few minutes of work meanwhile
         """
-        self.loop.log("idle", seconds)
+        self.loop.log("idle", seconds, days)
         self._set_idle(is_idle=True)
         end_s = self.loop.now_s + seconds
-        while self.loop.now_s < end_s:
+        while self.loop.now_s < end_s or days > 0:
+            if self.loop.now_s >= end_s:
+                self.loop.seen["days passed"] += min(days, DAYS_AT_ONCE)
+                self.loop.days_skipped += min(days, DAYS_AT_ONCE)
+                days -= DAYS_AT_ONCE
+                end_s += DAY_IDLE_S
             await asyncio.sleep(BEAT_S)
             self._beat()
         self._set_idle(is_idle=False)
@@ -225,6 +252,23 @@ class World:
             for node in self.nodes.values():
                 if node.is_up:
                     self.meta.registry.heard(node.name, [])
+
+    def _note_strays(self) -> None:
+        """Fragments that came too late for their commit: on a disk perhaps, and not named.
+
+        Garbage is seen here too, before its grace is over.
+        """
+        for blob in named_blobs(self.meta.store, with_garbage=True):
+            self._strays.update(
+                (blob.blob_id, index) for index, disk_id in enumerate(blob.disk_ids) if not disk_id
+            )
+
+    async def _remove_lost_disks(self) -> None:
+        """Tell the cluster, as an operator, that disks which were replaced never come back."""
+        present = {node.store.disks[0].identity.disk_id for node in self.nodes.values()}
+        known = [records_pb2.Disk.FromString(row) for _, row in rows(self.meta.store, b"D")]
+        lost = [disk.disk_id for disk in known if disk.disk_id not in present]
+        await self.loop.start_process(self.meta.process, lambda: self.meta.remove_disks(lost))
 
     async def _become_quiet(self) -> None:
         """End all sessions and let the collector finish."""
@@ -271,6 +315,10 @@ class World:
             self.history.violate("short read", f"version {shape.version_id}", place)
 
 
+async def _no_source(*_: Any) -> Any:
+    raise NotImplementedError
+
+
 class _Watch(logging.Handler):
     """Unhandled exceptions of living processes, from logs and from the loop, are violations."""
 
@@ -286,7 +334,7 @@ class _Watch(logging.Handler):
 
     def loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         process = PROCESS.get()
-        if not process.is_dead:
+        if not process.is_dead and not isinstance(context.get("exception"), PowerFailure):
             self._history.violate(
                 "exception", f"{process.name}: {context['message']} {context.get('exception')!r}"
             )

@@ -6,6 +6,7 @@ secret             what the processes prove to one another (0600)
 credentials.toml   the root key pair (0600), unless accounts came from a bootstrap file
 config/*.toml      a configuration per process
 run/state.json     what runs now; run/lock: held by the supervisor, with its pid in it
+settings.toml      the user's own settings of processes, if there are any
 logs/*.log         of each process
 meta/, zone-N/     data
 """
@@ -16,6 +17,8 @@ import os
 import secrets
 import shutil
 import time
+import tomllib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,7 +33,7 @@ RESERVE_BYTES = 1 * GIB
 DEFAULT_DIRECTORY = Path("ostraka-data")
 OWN_NAMES = {
     "run", "logs", "config", "cluster.json", "keyring.json", "secret", "credentials.toml",
-    "lost+found",  # of a file system's own
+    "settings.toml", "lost+found",  # of a file system's own
 }  # fmt: skip
 LOCK_S = 0.5  # a look at the lock holds it for an instant; beyond this it is a supervisor
 POLL_S = 0.02
@@ -144,6 +147,21 @@ class ClusterFolder:
         identity = ClusterIdentity(secrets.token_hex(16), region, domains, zones, 1, 0)
         self.save(identity)
         return identity
+
+    def settings(self, roles: Collection[str]) -> dict[str, dict[str, Any]]:
+        """What the user set for the processes of each role. raises Invalid"""
+        file = self.path / "settings.toml"
+        try:
+            document = tomllib.loads(file.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise faults.Invalid("settings", str(file), str(error)) from error
+        for name, section in document.items():
+            if name not in roles or not isinstance(section, dict):
+                known = ", ".join(f"[{role}]" for role in roles)
+                raise faults.Invalid("settings", str(file), f"{name} is none of {known}")
+        return document
 
     def check_whole(self, identity: ClusterIdentity) -> None:
         """Refuse to start without what cannot be made again. raises Invalid

@@ -10,6 +10,7 @@ from cli.processes import Child
 
 PROFILES = {1: (1, 0), 2: (1, 1), 3: (1, 2), 4: (2, 2), 5: (3, 2)}
 SIX_ZONES = (4, 2)
+ROLES = ("gateway", "metaservice", "storagenode", "workers")
 
 
 def profile_of(zones: int) -> tuple[int, int]:
@@ -24,6 +25,7 @@ class Plan:
         self._folder = folder
         self._identity = identity
         self._promised = {identity.port}
+        self._settings = folder.settings(ROLES)
         self.meta_port = self._port("metaservice")
         self.control_port = self._port("metaservice-control")
         self.metaservice = self._metaservice()
@@ -45,6 +47,7 @@ class Plan:
 
     def _child(self, role: str, name: str, zone: str, port: int, config: dict[str, Any]) -> Child:
         file = self._folder.path / "config" / f"{name}.toml"
+        config |= self._settings.get(role, {})
         text = "".join(f"{key} = {toml(value)}\n" for key, value in config.items())
         file.write_text(text, encoding="utf-8")
         log_file = self._folder.path / "logs" / f"{name}.log"

@@ -37,7 +37,8 @@ FORM_FIELDS_BYTES_MAX = 20 * KIB  # POST form without the file
 
 # --- ours: requests ---------------------------------------------------------------------------
 HEADER_BYTES_MAX = 16 * KIB  # all request headers; S3 takes 8 KiB of them
-URI_BYTES_MAX = 16 * KIB  # 1,024 key bytes percent-encoded and a presigned query
+HEADERS_MAX = 128
+URI_BYTES_MAX = 20 * KIB  # 1,024 key bytes percent-encoded and a presigned query with a token
 XML_BYTES_MAX = 2 * MIB  # 1,000 keys of 1,024 bytes with version ids
 XML_DEPTH_MAX = 32
 CONNECTIONS_MAX = 20_000  # open S3 connections of one gateway

@@ -80,7 +80,7 @@ class GatewayApp:
             config.region,
         )
         host_id = hashlib.sha256(config.name.encode()).hexdigest()[:32]
-        self._server = Server(pipeline.handle, self._clock, host_id)
+        self._server = Server(pipeline.handle, self._clock, host_id, config.connections)
         self._admin = AdminServer(lambda: self._meta.is_up)
         self._supervisor = Supervisor(self._clock)
 

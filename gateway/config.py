@@ -4,7 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from common import limits
 from common.limits import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one client may cost the others. Whoever is slower is answered RequestTimeout."""
+
+    count_max: int = limits.CONNECTIONS_MAX  # open S3 connections; beyond: 503 SlowDown
+    keep_alive_s: float = limits.KEEP_ALIVE_S  # without a request: closed
+    head_s: float = limits.HEADER_TIMEOUT_S  # from the first byte of a head to its last
+    body_idle_s: float = limits.BODY_IDLE_TIMEOUT_S  # without a byte of a body, either way
+    body_rate_grace_s: float = limits.BODY_RATE_GRACE_S  # after it an upload's rate is judged
+    body_bytes_per_s_min: int = limits.BODY_RATE_BYTES_PER_S_MIN  # on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +41,6 @@ class GatewayConfig:
     buffer_bytes: int = 160 * MIB  # memory for object data in flight; more uploads wait
     threads: int = 2  # for hashing, and again for encryption and coding
     secret_file: Path | None = None  # cluster secret proven to the other services
+    connections: ConnectionLimits = ConnectionLimits()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

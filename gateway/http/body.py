@@ -11,8 +11,11 @@ from aiohttp.web import RequestPayloadError
 
 from common import limits
 from common.clock import Clock
+from gateway.config import ConnectionLimits
 from gateway.http.request import BodySource
 from gateway.s3 import errors
+
+DEFAULT_BOUNDS = ConnectionLimits()
 
 
 class RequestBody:
@@ -24,8 +27,10 @@ class RequestBody:
         size: int | None,
         send_continue: Callable[[], Awaitable[None]] | None,
         clock: Clock,
+        bounds: ConnectionLimits = DEFAULT_BOUNDS,
     ) -> None:
         self.size = size
+        self._bounds = bounds
         self._reader = reader
         self._send_continue = send_continue
         self._clock = clock
@@ -60,7 +65,7 @@ class RequestBody:
             if reader.is_eof() or reader.total_bytes > self.received:
                 chunk = await reader.readany()
             else:
-                async with asyncio.timeout(limits.BODY_IDLE_TIMEOUT_S):
+                async with asyncio.timeout(self._bounds.body_idle_s):
                     chunk = await reader.readany()
         except TimeoutError:
             raise errors.RequestTimeout() from None
@@ -76,8 +81,8 @@ class RequestBody:
         """Refuse senders that keep a connection open with a byte now and then."""
         elapsed_s = self._clock.monotonic_s() - self._begun_s
         if (
-            elapsed_s > limits.BODY_RATE_GRACE_S
-            and self.received < elapsed_s * limits.BODY_RATE_BYTES_PER_S_MIN
+            elapsed_s > self._bounds.body_rate_grace_s
+            and self.received < elapsed_s * self._bounds.body_bytes_per_s_min
         ):
             raise errors.RequestTimeout()
 

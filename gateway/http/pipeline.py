@@ -138,6 +138,8 @@ class Pipeline:
 
     async def _find_address(self, exchange: Exchange) -> None:
         request = exchange.request
+        if sum(map(len, request.headers.values())) > limits.HEADER_BYTES_MAX:
+            raise errors.RequestHeaderSectionTooLarge(MaxSizeAllowed=limits.HEADER_BYTES_MAX)
         exchange.address = self._addressing.resolve(
             request.headers.get("host", ""), request.raw_path
         )

@@ -1,75 +1,48 @@
 """The S3 listener: aiohttp's low-level server in front of one function, request to reply.
 
 No router and no middleware of aiohttp's: the pipeline does that. This module turns bytes into
-HttpRequest, HttpReply into bytes, and keeps what belongs to connections: their number, idle time,
-`Expect: 100-continue`, what happens when a peer goes away in the middle.
+HttpRequest, HttpReply into bytes, and keeps `Expect: 100-continue`, the pace of answers, and what
+happens when a peer goes away in the middle.
 """
 
 import asyncio
-import logging
+import resource
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from common import faults, limits
 from common.clock import Clock
-from gateway.http.body import RequestBody
+from gateway.config import ConnectionLimits
+from gateway.http.body import DEFAULT_BOUNDS, RequestBody
+from gateway.http.connection import FILES_RESERVED, Listener, unsent_bytes
 from gateway.http.request import HttpReply, HttpRequest, ReplyStream
-from gateway.s3 import errors
 
 Handler = Callable[[HttpRequest], Awaitable[HttpReply]]
-log = logging.getLogger(__name__)
-
 WRITE_BUFFER_HIGH_BYTES = 256 * limits.KIB
 STOP_GRACE_S = 20.0
-
-
-class Connection(RequestHandler):
-    """One client connection; answers what is not HTTP with S3's XML."""
-
-    __slots__ = ()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        manager = self._manager
-        if manager is not None and len(manager.connections) > limits.CONNECTIONS_MAX:
-            self.force_close()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("request failed outside the pipeline", exc_info=exc)
-            error: errors.S3Error = errors.InternalError()
-        else:
-            error = errors.InvalidRequest(message="The request is not well-formed HTTP.")
-        body = errors.render_error(error, request.path, secrets.token_hex(8).upper(), "")
-        self.close()
-        return web.Response(status=error.status, body=body, content_type="application/xml")
-
-
-class Listener(web.Server):
-    """web.Server that makes our connections."""
-
-    def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
 
 
 class Server:
     """Serves one handler on one or more addresses; several processes may share a port."""
 
-    def __init__(self, handler: Handler, clock: Clock, host_id: str) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        clock: Clock,
+        host_id: str,
+        bounds: ConnectionLimits = DEFAULT_BOUNDS,
+    ) -> None:
+        # Beyond the process's files a connection could only be dropped without a word.
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_RESERVED
+        self._bounds = replace(bounds, count_max=min(bounds.count_max, max(files, 1)))
         self._handler = handler
         self._clock = clock
         self._host_id = host_id
@@ -84,9 +57,11 @@ class Server:
                 self._handle,
                 access_log=None,
                 auto_decompress=False,
-                keepalive_timeout=limits.KEEP_ALIVE_S,
+                bounds=self._bounds,
+                keepalive_timeout=self._bounds.keep_alive_s,
                 max_line_size=limits.URI_BYTES_MAX,
                 max_field_size=limits.HEADER_BYTES_MAX,
+                max_headers=limits.HEADERS_MAX,
                 read_bufsize=256 * limits.KIB,
                 lingering_time=5.0,
             )
@@ -148,7 +123,7 @@ class Server:
             raw_path=raw_path,
             raw_query=raw_query,
             headers=headers,
-            body=RequestBody(http.content, size, send_continue, self._clock),
+            body=RequestBody(http.content, size, send_continue, self._clock, self._bounds),
             peer=peer[0] if isinstance(peer, tuple) else "",
             is_tls=http.protocol.ssl_context is not None,
             request_id=secrets.token_hex(8).upper(),
@@ -212,13 +187,29 @@ class Server:
         transport.set_write_buffer_limits(high=0)
         try:
             async for piece in stream:
-                async with asyncio.timeout(limits.BODY_IDLE_TIMEOUT_S):
-                    await response.write(piece)
-                    if transport.get_write_buffer_size():
-                        await http.protocol._drain_helper()
+                await response.write(piece)
+                if transport.get_write_buffer_size():
+                    await self._drain(http, transport)
         finally:
             if not transport.is_closing():
                 transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
+
+    async def _drain(self, http: web.BaseRequest, transport: asyncio.Transport) -> None:
+        """Wait until the kernel has everything. raises TimeoutError for a client that stands still
+
+        A slow client may take its time for a piece, as long as it takes bytes of it.
+        """
+        bounds = self._bounds
+        due_bytes = int(bounds.body_idle_s * bounds.body_bytes_per_s_min)
+        left = unsent_bytes(transport)
+        while transport.get_write_buffer_size():
+            try:
+                async with asyncio.timeout(bounds.body_idle_s):
+                    await http.protocol._drain_helper()
+            except TimeoutError:
+                left, before = unsent_bytes(transport), left
+                if before - left < min(due_bytes, before):
+                    raise
 
     def _http_date(self) -> str:
         second = self._clock.now_ns() // 1_000_000_000

@@ -5,24 +5,27 @@ limit of connections a client is told so (503 SlowDown) instead of being dropped
 """
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import secrets
 import struct
 import termios
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
+from prometheus_client import Counter, Gauge
 
 from common import limits
 from gateway.config import ConnectionLimits
 from gateway.s3 import errors
 
 log = logging.getLogger(__name__)
+
+CONNECTIONS = Gauge("ostraka_s3_connections", "Open S3 connections")
+REFUSED = Counter("ostraka_s3_connections_refused", "Connections beyond the limit")
 
 REFUSAL_S = 2.0  # for a refused client to take its answer
 REFUSALS_MAX = 256  # at once; beyond, connections are cut
@@ -95,12 +98,11 @@ class Refusal(asyncio.Protocol):
 
     def __init__(self, refusals: set["Refusal"]) -> None:
         self._refusals = refusals
-        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        transport = cast(asyncio.Transport, transport)
         self._refusals.add(self)
+        REFUSED.inc()
         if len(self._refusals) > REFUSALS_MAX:
             transport.abort()
             return
@@ -122,6 +124,7 @@ class Listener(web.Server):
         super().__init__(*arguments, **options)
         self._bounds = bounds
         self._refusals: set[Refusal] = set()
+        CONNECTIONS.set_function(lambda: len(self.connections))
 
     def __call__(self) -> Any:
         if len(self.connections) >= self._bounds.count_max:
@@ -153,14 +156,43 @@ def bare_answer(error: errors.S3Error) -> bytes:
     return f"HTTP/1.1 {status} {status.phrase}\r\n{head}\r\n".encode() + body
 
 
-def unsent_bytes(transport: asyncio.Transport) -> int:
-    """Bytes that the peer has not confirmed yet: ours and the kernel's."""
-    queued = transport.get_write_buffer_size()
+class ReaderWatch:
+    """Cuts the connection of a client that takes nothing of what is sent to it.
+
+    A slow one may take as long for a piece as it wants, as long as it takes some bytes of it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, bounds: ConnectionLimits) -> None:
+        self._transport = transport
+        self._idle_s = bounds.body_idle_s
+        self._due_bytes = int(bounds.body_idle_s * bounds.body_bytes_per_s_min)
+        self._left_bytes = self._left()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._idle_s, self._look)
+
+    def stop(self) -> None:
+        """The client has taken everything, or is gone."""
+        self._timer.cancel()
+
+    def _left(self) -> int:
+        return self._transport.get_write_buffer_size() + _in_kernel_bytes(self._transport)
+
+    def _look(self) -> None:
+        before, left = self._left_bytes, self._left()
+        if before - left < min(self._due_bytes, before):
+            self._transport.abort()
+            return
+        self._left_bytes = left
+        self._timer = self._loop.call_later(self._idle_s, self._look)
+
+
+def _in_kernel_bytes(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel has and the peer has not confirmed."""
     socket = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError, ValueError):
-        answer = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4))
-        queued += struct.unpack("i", answer)[0]
-    return queued
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
+    except (OSError, ValueError):
+        return 0
 
 
 def _request_id() -> str:

@@ -6,6 +6,7 @@ happens when a peer goes away in the middle.
 """
 
 import asyncio
+import logging
 import resource
 import secrets
 import ssl
@@ -16,16 +17,19 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
 from common import faults, limits
 from common.clock import Clock
 from gateway.config import ConnectionLimits
 from gateway.http.body import DEFAULT_BOUNDS, RequestBody
-from gateway.http.connection import FILES_RESERVED, Listener, unsent_bytes
+from gateway.http.connection import FILES_RESERVED, Listener, ReaderWatch
 from gateway.http.request import HttpReply, HttpRequest, ReplyStream
 
 Handler = Callable[[HttpRequest], Awaitable[HttpReply]]
+log = logging.getLogger(__name__)
+
 WRITE_BUFFER_HIGH_BYTES = 256 * limits.KIB
 STOP_GRACE_S = 20.0
 
@@ -167,7 +171,7 @@ class Server:
             if transport is None:
                 raise ConnectionResetError("client went away")
             try:
-                await self._send(http, response, stream)
+                await self._send(http, stream)
             except BaseException as error:
                 # After the first byte the only honest error is a cut connection.
                 transport.abort()
@@ -178,38 +182,25 @@ class Server:
             await response.write_eof()
         return response
 
-    async def _send(
-        self, http: web.BaseRequest, response: web.StreamResponse, stream: ReplyStream
-    ) -> None:
+    async def _send(self, http: web.BaseRequest, stream: ReplyStream) -> None:
         transport = http.transport
-        assert transport is not None
+        writer = http.writer
+        assert transport is not None and isinstance(writer, StreamWriter)
         # Pieces live in reused buffers: a piece may be replaced only when the kernel has it all.
         transport.set_write_buffer_limits(high=0)
         try:
             async for piece in stream:
-                await response.write(piece)
+                # Not response.write: that one waits for a drain of its own, without a limit.
+                await writer.write(piece, drain=False)
                 if transport.get_write_buffer_size():
-                    await self._drain(http, transport)
+                    watch = ReaderWatch(transport, self._bounds)
+                    try:
+                        await http.protocol._drain_helper()
+                    finally:
+                        watch.stop()
         finally:
             if not transport.is_closing():
                 transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
-
-    async def _drain(self, http: web.BaseRequest, transport: asyncio.Transport) -> None:
-        """Wait until the kernel has everything. raises TimeoutError for a client that stands still
-
-        A slow client may take its time for a piece, as long as it takes bytes of it.
-        """
-        bounds = self._bounds
-        due_bytes = int(bounds.body_idle_s * bounds.body_bytes_per_s_min)
-        left = unsent_bytes(transport)
-        while transport.get_write_buffer_size():
-            try:
-                async with asyncio.timeout(bounds.body_idle_s):
-                    await http.protocol._drain_helper()
-            except TimeoutError:
-                left, before = unsent_bytes(transport), left
-                if before - left < min(due_bytes, before):
-                    raise
 
     def _http_date(self) -> str:
         second = self._clock.now_ns() // 1_000_000_000

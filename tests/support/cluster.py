@@ -170,9 +170,14 @@ class Cluster:
 
 
 @contextmanager
-def running(folder: Path, zones: int = 6, gateways: int = 1) -> Iterator[Cluster]:
-    """A started cluster, gone afterwards."""
+def running(
+    folder: Path, zones: int = 6, gateways: int = 1, settings: str = ""
+) -> Iterator[Cluster]:
+    """A started cluster, gone afterwards. settings: its settings.toml"""
     cluster = Cluster(folder, zones, gateways)
+    if settings:
+        cluster.data.mkdir()
+        (cluster.data / "settings.toml").write_text(settings)
     try:
         cluster.start()
         yield cluster

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster, running
+from tests.support.s3 import enable_versioning
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +21,24 @@ def s3(cluster: Cluster) -> Any:
     return cluster.s3()
 
 
+@pytest.fixture(scope="session")
+def other(cluster: Cluster) -> Any:
+    """A client of another account."""
+    return cluster.other()
+
+
 @pytest.fixture
 def bucket(s3: Any) -> str:
     name = f"test-{secrets.token_hex(6)}"
     s3.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def versioned(s3: Any, bucket: str) -> str:
+    """A bucket with versioning enabled."""
+    enable_versioning(s3, bucket)
+    return bucket
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -130,18 +130,3 @@ def test_refused_upload_that_waits_for_100_continue_ends_the_connection(cluster:
     answer = raw(cluster, head.encode())
     assert answer.startswith(b"HTTP/1.1 404")
     assert b"100 Continue" not in answer
-
-
-def test_public_access_block_is_kept(s3: Any, bucket: str) -> None:
-    wanted = {
-        "BlockPublicAcls": True,
-        "IgnorePublicAcls": False,
-        "BlockPublicPolicy": True,
-        "RestrictPublicBuckets": False,
-    }
-    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=wanted)
-    found = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
-    assert found == wanted
-    s3.delete_public_access_block(Bucket=bucket)
-    with pytest.raises(Exception, match="NoSuchPublicAccessBlockConfiguration"):
-        s3.get_public_access_block(Bucket=bucket)

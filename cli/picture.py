@@ -5,6 +5,7 @@ Pure: no I/O. Its keys are the documented JSON form.
 
 from typing import Any
 
+from cli.disk_words import condition_words, damage_problems
 from common.placement.survival import UNREADABLE, survives
 from common.placement.topology import Topology
 from proto import admin_pb2, records_pb2
@@ -48,6 +49,7 @@ def describe_cluster(picture: Picture, reply: admin_pb2.ClusterStatusReply) -> N
         if not _is_up(disk, away)
     }
     problems = list(troubles)  # a node that is away is named once, however many disks it has
+    problems += damage_problems(disks, away)
     if reply.degraded_blobs:
         problems.append(f"{reply.degraded_blobs} blobs miss a fragment or lie off their zone")
     picture["survives"] = survives(topology, profile, away)
@@ -73,4 +75,4 @@ def _is_readable(disk: records_pb2.Disk, away: set[str]) -> bool:
 def _trouble(disk: records_pb2.Disk, away: set[str]) -> str:
     if disk.node_name in away:
         return "does not answer"
-    return f"disk {disk.disk_id} is {records_pb2.Disk.State.Name(disk.state).lower()}"
+    return condition_words(disk)

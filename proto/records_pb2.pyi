@@ -786,6 +786,11 @@ class Disk(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     FRAGMENT_COUNT_FIELD_NUMBER: _builtins.int
     USED_BYTES_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    DAMAGED_FRAGMENTS_FIELD_NUMBER: _builtins.int
+    SCRUB_FINISHED_NS_FIELD_NUMBER: _builtins.int
+    SCRUB_SHARE_FIELD_NUMBER: _builtins.int
+    READ_ERRORS_FIELD_NUMBER: _builtins.int
     disk_id: _builtins.int
     disk_uuid: _builtins.bytes
     node_name: _builtins.str
@@ -795,6 +800,14 @@ class Disk(_message.Message):
     state: Global___Disk.State.ValueType
     fragment_count: _builtins.int
     used_bytes: _builtins.int
+    condition: _builtins.str
+    """What the last heartbeat said; never stored.
+    failed, hung, rebuilding, slow, full; empty: it is well
+    """
+    damaged_fragments: _builtins.int
+    scrub_finished_ns: _builtins.int
+    scrub_share: _builtins.float
+    read_errors: _builtins.int
     def __init__(
         self,
         *,
@@ -807,10 +820,15 @@ class Disk(_message.Message):
         state: Global___Disk.State.ValueType = ...,
         fragment_count: _builtins.int = ...,
         used_bytes: _builtins.int = ...,
+        condition: _builtins.str = ...,
+        damaged_fragments: _builtins.int = ...,
+        scrub_finished_ns: _builtins.int = ...,
+        scrub_share: _builtins.float = ...,
+        read_errors: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "node_name", b"node_name", "state", b"state", "used_bytes", b"used_bytes", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "condition", b"condition", "damaged_fragments", b"damaged_fragments", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "node_name", b"node_name", "read_errors", b"read_errors", "scrub_finished_ns", b"scrub_finished_ns", "scrub_share", b"scrub_share", "state", b"state", "used_bytes", b"used_bytes", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

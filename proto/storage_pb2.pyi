@@ -466,6 +466,13 @@ class DiskStatus(_message.Message):
     DIRECT_IO_FIELD_NUMBER: _builtins.int
     BYTES_READ_FIELD_NUMBER: _builtins.int
     BYTES_WRITTEN_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    DAMAGED_FRAGMENTS_FIELD_NUMBER: _builtins.int
+    SCRUB_PASS_FIELD_NUMBER: _builtins.int
+    SCRUB_FINISHED_NS_FIELD_NUMBER: _builtins.int
+    SCRUB_SHARE_FIELD_NUMBER: _builtins.int
+    READ_ERRORS_FIELD_NUMBER: _builtins.int
+    MEAN_CALL_US_FIELD_NUMBER: _builtins.int
     disk_id: _builtins.int
     disk_uuid: _builtins.bytes
     path: _builtins.str
@@ -483,6 +490,20 @@ class DiskStatus(_message.Message):
     bytes_read: _builtins.int
     """since start: fragment bytes handed out"""
     bytes_written: _builtins.int
+    condition: _builtins.str
+    """failed, hung, rebuilding (its index), slow, full; empty: it is well"""
+    damaged_fragments: _builtins.int
+    """found bad, not yet repaired"""
+    scrub_pass: _builtins.int
+    """the pass that is under way, from 1"""
+    scrub_finished_ns: _builtins.int
+    """when the last whole pass ended; 0: none has"""
+    scrub_share: _builtins.float
+    """how much of the pass is done"""
+    read_errors: _builtins.int
+    """since start"""
+    mean_call_us: _builtins.int
+    """of the last calls to the disk"""
     def __init__(
         self,
         *,
@@ -498,10 +519,17 @@ class DiskStatus(_message.Message):
         direct_io: _builtins.bool = ...,
         bytes_read: _builtins.int = ...,
         bytes_written: _builtins.int = ...,
+        condition: _builtins.str = ...,
+        damaged_fragments: _builtins.int = ...,
+        scrub_pass: _builtins.int = ...,
+        scrub_finished_ns: _builtins.int = ...,
+        scrub_share: _builtins.float = ...,
+        read_errors: _builtins.int = ...,
+        mean_call_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "capacity_bytes", b"capacity_bytes", "dead_bytes", b"dead_bytes", "direct_io", b"direct_io", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "path", b"path", "state", b"state", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "capacity_bytes", b"capacity_bytes", "condition", b"condition", "damaged_fragments", b"damaged_fragments", "dead_bytes", b"dead_bytes", "direct_io", b"direct_io", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "mean_call_us", b"mean_call_us", "path", b"path", "read_errors", b"read_errors", "scrub_finished_ns", b"scrub_finished_ns", "scrub_pass", b"scrub_pass", "scrub_share", b"scrub_share", "state", b"state", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

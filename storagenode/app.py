@@ -22,17 +22,22 @@ from proto import admin_pb2_grpc, meta_pb2, records_pb2
 from storagenode.config import StorageNodeConfig
 from storagenode.journal.handlers import JournalHandlers
 from storagenode.journal.journal import JournalSettings, NodeJournal
+from storagenode.reporter import Reporter
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.service import SERVICE, NodeControl
 from storagenode.store.compact import compact_all
 from storagenode.store.disk import Disk, DiskSettings
 from storagenode.store.files import SystemFiles
 from storagenode.store.fragment_store import FragmentStore
+from storagenode.store.rebuild import rebuild
+from storagenode.store.scrub import STEP_S, Scrubber, ScrubSettings
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 UPKEEP_S = 30.0
+HEALTH_S = REPORTS_S = REBUILD_S = 1.0
+DAY_S = 86_400.0
 STATES = {
     "up": records_pb2.Disk.UP,
     "read_only": records_pb2.Disk.READ_ONLY,
@@ -53,7 +58,13 @@ class StorageNodeApp:
         files = SystemFiles()
         disks = [
             Disk(
-                DiskSettings(folder, config.extent_bytes, config.space_share, config.reserve_bytes),
+                DiskSettings(
+                    folder,
+                    config.extent_bytes,
+                    config.space_share,
+                    config.reserve_bytes,
+                    rebuilds_later=True,
+                ),  # fmt: skip
                 files,
                 self._clock,
                 self._pool,
@@ -61,7 +72,12 @@ class StorageNodeApp:
             for folder in config.disks
         ]
         self._store = FragmentStore(disks, self._clock, self._pool)
-        self._server = NodeServer(self._store, config.name, config.zone, self._incarnation)
+        self._scrubbers = {
+            disk: Scrubber(disk, files, self._clock, _scrub_settings(config)) for disk in disks
+        }
+        self._server = NodeServer(
+            self._store, config.name, config.zone, self._incarnation, self._scrubbers
+        )
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
         self._journal = NodeJournal(
             JournalSettings(
@@ -80,6 +96,7 @@ class StorageNodeApp:
             config.metaservice_host, config.metaservice_port, secret=secret
         )
         self._meta = MetaClient(self._meta_frames, deadline_s=HEARTBEAT_S)
+        self._reporter = Reporter(self._store, self._meta)
         control = NodeControl(self._server, self._store, self._pool)
         self._rpc = RpcServer(
             {SERVICE: partial(admin_pb2_grpc.add_NodeControlServicer_to_server, control)}
@@ -100,12 +117,19 @@ class StorageNodeApp:
         REGISTRY.register(DiskMetrics(self._store))
         self._supervisor.add("heartbeat", HEARTBEAT_S, self._heartbeat)
         self._supervisor.add("upkeep", UPKEEP_S, self._upkeep)
+        self._supervisor.add("health", HEALTH_S, self._watch)
+        self._supervisor.add("reports", REPORTS_S, self._reporter.send)
+        for number, (disk, scrubber) in enumerate(self._scrubbers.items(), 1):
+            self._supervisor.add(f"scrub-{number}", STEP_S, scrubber.step)
+            self._supervisor.add(f"rebuild-{number}", REBUILD_S, partial(self._rebuild, disk))
         await self._supervisor.start()
         log.info("storage node is up", extra={"address": self._address})
 
     async def stop(self) -> None:
         """Finish calls, close disks cleanly."""
         await self._supervisor.stop()
+        for scrubber in self._scrubbers.values():
+            await scrubber.save()
         await self._frames.stop()
         await self._rpc.stop()
         await self._meta_frames.stop()
@@ -124,7 +148,7 @@ class StorageNodeApp:
                 control_address=self._control_address,
                 incarnation=self._incarnation,
             ),
-            disks=[_record(disk) for disk in disks],
+            disks=[self._record(disk) for disk in disks],
             cluster_id=cluster_id,
         )
         try:
@@ -138,6 +162,31 @@ class StorageNodeApp:
         by_uuid = {disk.disk_uuid: disk.disk_id for disk in reply.disks}
         for disk in disks:
             disk.adopt(reply.cluster_id, by_uuid[disk.identity.disk_uuid])
+
+    def _record(self, disk: Disk) -> records_pb2.Disk:
+        status = disk_status(disk, self._scrubbers[disk])
+        return records_pb2.Disk(
+            disk_id=status.disk_id,
+            disk_uuid=status.disk_uuid,
+            capacity_bytes=status.capacity_bytes,
+            free_bytes=status.free_bytes,
+            used_bytes=status.used_bytes,
+            state=STATES[disk.state],
+            fragment_count=status.fragment_count,
+            condition=status.condition,
+            damaged_fragments=status.damaged_fragments,
+            scrub_finished_ns=status.scrub_finished_ns,
+            scrub_share=status.scrub_share,
+            read_errors=status.read_errors,
+        )
+
+    async def _watch(self) -> None:
+        for disk in self._store.disks:
+            disk.health.tick()
+
+    async def _rebuild(self, disk: Disk) -> None:
+        if disk.is_rebuilding:
+            await rebuild(disk, self._clock)
 
     async def _upkeep(self) -> None:
         self._store.give_up_idle()
@@ -157,7 +206,7 @@ class DiskMetrics(Collector):
         families = []
         for name in (
             "capacity_bytes", "free_bytes", "used_bytes", "dead_bytes", "fragment_count",
-            "bytes_read", "bytes_written",
+            "bytes_read", "bytes_written", "damaged_fragments", "read_errors", "mean_call_us",
         ):  # fmt: skip
             family = GaugeMetricFamily(
                 f"ostraka_disk_{name}", name.replace("_", " "), labels=["disk"]
@@ -168,16 +217,12 @@ class DiskMetrics(Collector):
         return families
 
 
-def _record(disk: Disk) -> records_pb2.Disk:
-    status = disk_status(disk)
-    return records_pb2.Disk(
-        disk_id=status.disk_id,
-        disk_uuid=status.disk_uuid,
-        capacity_bytes=status.capacity_bytes,
-        free_bytes=status.free_bytes,
-        used_bytes=status.used_bytes,
-        state=STATES[disk.state],
-        fragment_count=status.fragment_count,
+def _scrub_settings(config: StorageNodeConfig) -> ScrubSettings:
+    return ScrubSettings(
+        config.scrub_pass_days * DAY_S,
+        config.scrub_bytes_per_s_min,
+        config.scrub_bytes_per_s_max,
+        config.scrub_pause_s,
     )
 
 

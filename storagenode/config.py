@@ -28,10 +28,16 @@ class StorageNodeConfig:
     reserve_bytes: int = GIB  # kept free on the file system
     buffer_bytes: int = 64 * MIB  # memory for cells that is kept for reuse
     journal_chunk_bytes: int = 64 * MIB  # size of a preallocated file of the metadata's journal
+    scrub_pass_days: float = 14.0  # every fragment is read and verified once in so long
+    scrub_bytes_per_s_min: int = 4 * MIB  # of each disk: faster than the pass needs, on small disks
+    scrub_bytes_per_s_max: int = 64 * MIB  # of each disk
+    scrub_pause_s: float = 60.0  # between two passes
     secret_file: Path | None = None  # cluster secret that peers must prove
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails
 
     def __post_init__(self) -> None:
+        if self.scrub_pass_days <= 0 or self.scrub_bytes_per_s_max <= 0:
+            raise ValueError("scrub_pass_days and scrub_bytes_per_s_max must be positive")
         if not self.advertise_host and self.host in ("", "0.0.0.0", "::"):  # noqa: S104
             raise ValueError("a node that listens on all addresses needs an advertise_host")

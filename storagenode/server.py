@@ -1,5 +1,6 @@
 """Calls of the hot plane to the fragment store."""
 
+from collections.abc import Mapping
 from typing import cast
 
 from common.buffers import Buffer, BufferPool
@@ -8,6 +9,7 @@ from proto import scrub_pb2, storage_pb2
 from storagenode.client import Method
 from storagenode.store.disk import Disk
 from storagenode.store.fragment_store import FragmentStore
+from storagenode.store.scrub import Scrubber
 
 
 class PoolSlots:
@@ -26,8 +28,16 @@ class PoolSlots:
 class NodeServer:
     """The table of handlers over one store."""
 
-    def __init__(self, store: FragmentStore, name: str, zone: str, incarnation: int) -> None:
+    def __init__(
+        self,
+        store: FragmentStore,
+        name: str,
+        zone: str,
+        incarnation: int,
+        scrubbers: Mapping[Disk, Scrubber] | None = None,
+    ) -> None:
         self._store = store
+        self._scrubbers = scrubbers or {}
         self._name, self._zone, self._incarnation = name, zone, incarnation
 
     def handlers(self) -> dict[int, Handler]:
@@ -78,14 +88,14 @@ class NodeServer:
             node_name=self._name,
             zone=self._zone,
             incarnation=self._incarnation,
-            disks=[disk_status(disk) for disk in self._store.disks],
+            disks=[disk_status(disk, self._scrubbers.get(disk)) for disk in self._store.disks],
         )
 
 
-def disk_status(disk: Disk) -> storage_pb2.DiskStatus:
+def disk_status(disk: Disk, scrubber: Scrubber | None = None) -> storage_pb2.DiskStatus:
     """One disk as of now."""
     used, free = disk.used_bytes, disk.free_bytes
-    return storage_pb2.DiskStatus(
+    status = storage_pb2.DiskStatus(
         disk_id=disk.identity.disk_id,
         disk_uuid=disk.identity.disk_uuid,
         path=str(disk.settings.folder),
@@ -98,4 +108,13 @@ def disk_status(disk: Disk) -> storage_pb2.DiskStatus:
         direct_io=disk.is_direct,
         bytes_read=disk.counters.bytes_read,
         bytes_written=disk.counters.bytes_written,
+        condition=disk.condition,
+        damaged_fragments=len(disk.damaged),
+        read_errors=disk.health.read_errors,
+        mean_call_us=int(disk.health.mean_s * 1e6),
     )
+    if scrubber is not None:
+        status.scrub_pass = scrubber.progress.pass_number
+        status.scrub_finished_ns = scrubber.progress.finished_ns
+        status.scrub_share = scrubber.share
+    return status

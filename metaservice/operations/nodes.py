@@ -4,6 +4,8 @@ What places data is in rows: names, zones, addresses, disks and their states; ev
 raises the epoch. What changes by the second (free bytes, the last heartbeat) stays in memory.
 """
 
+from typing import Literal
+
 from common import faults
 from common.clock import Clock
 from metaservice import keys
@@ -11,12 +13,23 @@ from metaservice.kv.interface import Store
 from metaservice.transaction import Transaction
 from proto import admin_pb2, meta_pb2, records_pb2
 
+HeardField = Literal[
+    "condition", "damaged_fragments", "scrub_finished_ns", "scrub_share", "read_errors"
+]
 EPOCH = keys.single("topology_epoch")
 CLUSTER_ID = keys.single("cluster_id")
 REGION = keys.single("region")
 NEXT_DISK_ID = keys.single("next_disk_id")
 HEARTBEAT_MISSED_S = 3.0  # a node that was silent for so long is taken for dead
 ROWS_MAX = 100_000
+# Of a disk's record: what its node says by the second, of no matter to placement.
+HEARD_ONLY: tuple[HeardField, ...] = (
+    "condition",
+    "damaged_fragments",
+    "scrub_finished_ns",
+    "scrub_share",
+    "read_errors",
+)
 BY_OPERATORS = (records_pb2.Disk.DRAINING, records_pb2.Disk.REMOVED)  # stand over a node's word
 
 
@@ -58,6 +71,8 @@ class NodeRegistry:
             disk.free_bytes = latest.free_bytes
             disk.used_bytes = latest.used_bytes
             disk.fragment_count = latest.fragment_count
+            for field in HEARD_ONLY:
+                setattr(disk, field, getattr(latest, field))
 
 
 class NodeOperations:
@@ -174,6 +189,8 @@ class NodeOperations:
         placed = records_pb2.Disk()
         placed.CopyFrom(disk)
         placed.free_bytes = placed.used_bytes = placed.fragment_count = 0
+        for field in HEARD_ONLY:
+            placed.ClearField(field)
         if stored is not None and _is_about(stored.capacity_bytes, disk.capacity_bytes):
             placed.capacity_bytes = stored.capacity_bytes  # no new epoch for every file written
         row = placed.SerializeToString()

@@ -31,6 +31,8 @@ class Compactor:
         raises   Full (nothing is lost: the extent stays), Unavailable
         """
         disk = self._disk
+        if disk.is_rebuilding:
+            return 0  # what is live is not known
         given_back = await disk.drop_empty_extents()
         sparse = [
             extent
@@ -41,7 +43,7 @@ class Compactor:
             return given_back
         extent = min(sparse, key=lambda candidate: candidate.live_bytes)
         for record, table in list(scan_blocking(extent)):
-            found = disk.index.get(record.blob_id, record.index)
+            found = disk.lookup(record.blob_id, record.index)
             if table is not None and found is not None and found[0] == record:
                 await self._move(extent, record, table)
         return given_back + await disk.drop_empty_extents()
@@ -63,7 +65,7 @@ class Compactor:
                     buffer.view[: len(header)] = header
                     await disk.write(target, offset, [buffer.view], needs_sync=True)
                     # A delete may have come while we copied: then there is nothing to move.
-                    is_moved = disk.index.get(record.blob_id, record.index) is not None
+                    is_moved = disk.lookup(record.blob_id, record.index) is not None
             finally:
                 buffer.release()
         finally:

@@ -8,13 +8,13 @@ may be marked clean, so a second fsync proves nothing.
 """
 
 import asyncio
-import json
 import logging
-import secrets
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from common import fault_points, faults
 from common.buffers import Buffer, BufferPool
@@ -27,14 +27,17 @@ from storagenode.store.extents import (
     scan_blocking,
 )
 from storagenode.store.files import PAGE, Files, align
+from storagenode.store.health import DiskHealth
+from storagenode.store.identity import load_identity, save_identity
 from storagenode.store.index import Index
 from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
 from storagenode.store.verify import MISSING, Verdict, buffer_bytes, verify_blocking
+from storagenode.store.writes import Write, joined, read_blocking
 
 log = logging.getLogger(__name__)
+ResultT = TypeVar("ResultT")
 
-FORMAT = 1
-PIECES_MAX = 512  # of one write call; the kernel takes 1,024
+DAMAGED_MAX = 10_000
 TOMBSTONE_KEEP_NS = 7 * 86_400 * 10**9
 
 
@@ -44,23 +47,14 @@ class DiskSettings:
 
     share          of the file system's free space that this disk counts as its own
     reserve_bytes  kept free: no new fragments below it
+    rebuilds_later  a lost index is rebuilt by rebuild.py while the disk is in use; else at once
     """
 
     folder: Path
     extent_bytes: int
     share: float
     reserve_bytes: int
-
-
-@dataclass(slots=True)
-class _Write:
-    """One piece of work for the writer thread."""
-
-    extent: Extent
-    offset: int
-    pieces: Sequence[memoryview]
-    needs_sync: bool
-    done: "asyncio.Future[None]"
+    rebuilds_later: bool = False
 
 
 @dataclass(slots=True)
@@ -70,17 +64,6 @@ class Counters:
     bytes_read: int = 0
     bytes_written: int = 0
     syncs: int = 0
-
-
-@dataclass(slots=True)
-class Identity:
-    """A disk's format file."""
-
-    disk_uuid: bytes
-    cluster_id: str = ""
-    disk_id: int = 0
-    is_clean: bool = False
-    format: int = FORMAT
 
 
 class Disk:
@@ -100,45 +83,26 @@ class Disk:
         self._readers = ThreadPoolExecutor(2, "disk-read")
         self._scrubber = ThreadPoolExecutor(1, "disk-scrub")
         files.make_folder(settings.folder)
-        self.identity = self._load_identity()
+        self.identity = load_identity(files, settings.folder)
         self.extents = Extents(files, settings.folder / "extents", settings.extent_bytes)
         self.index = self._open_index()
         self.fragment_count = 0
-        self.state = "up"
-        self._recover()
-        self._queue: list[_Write] = []
+        self.health = DiskHealth(clock)
+        self.damaged: dict[tuple[bytes, int], str] = {}  # found bad, not yet deleted; and why
+        self.reports: deque[tuple[bytes, int, str]] = deque(maxlen=DAMAGED_MAX)
+        self._state = "up"
+        if not self.is_rebuilding:
+            self._recover()
+        self._queue: list[Write] = []
         self._pump: asyncio.Task[None] | None = None
         self._rolling: asyncio.Task[None] | None = None
         self._save_identity(is_clean=False)
 
     # --- opening ------------------------------------------------------------------------------
 
-    def _load_identity(self) -> Identity:
-        data = self._files.read_file(self.settings.folder / "format.json")
-        if data is None:
-            return Identity(disk_uuid=secrets.token_bytes(16))
-        document = json.loads(data)
-        if document["format"] > FORMAT:
-            raise faults.Invalid("disk", str(self.settings.folder), "of a newer Ostraka")
-        return Identity(
-            bytes.fromhex(document["disk_uuid"]),
-            document["cluster_id"],
-            document["disk_id"],
-            document["is_clean"],
-        )
-
     def _save_identity(self, *, is_clean: bool) -> None:
         self.identity.is_clean = is_clean
-        document = {
-            "format": FORMAT,
-            "disk_uuid": self.identity.disk_uuid.hex(),
-            "cluster_id": self.identity.cluster_id,
-            "disk_id": self.identity.disk_id,
-            "is_clean": is_clean,
-        }
-        self._files.replace_file(
-            self.settings.folder / "format.json", json.dumps(document).encode()
-        )
+        save_identity(self._files, self.settings.folder, self.identity)
 
     def adopt(self, cluster_id: str, disk_id: int) -> None:
         """Note the cluster and the number that the metadata service gave this disk."""
@@ -148,10 +112,12 @@ class Disk:
 
     def _open_index(self) -> Index:
         folder = self.settings.folder / "index"
+        self.is_rebuilding = False
         try:
             return Index(folder)
         except faults.Corrupt as corrupt:
             log.error("the index is lost and will be rebuilt from the extents: %s", corrupt)
+            self.is_rebuilding = self.settings.rebuilds_later
             self._files.set_aside(folder, f"index.broken-{self._clock.now_ns()}")
             return Index(folder)
 
@@ -166,7 +132,7 @@ class Disk:
                 continue
             found = 0
             for record, table in scan_blocking(extent):
-                if table is not None and not self._is_dead(record):
+                if table is not None and not self.is_dead(record):
                     self.index.put(record, table)
                     found += 1
             log.info("scanned extent", extra={"extent": number, "fragments": found})
@@ -183,13 +149,34 @@ class Disk:
         if unfinished:
             self.extents.active = max(unfinished, key=lambda extent: extent.number)
 
-    def _is_dead(self, record: Record) -> bool:
+    def is_dead(self, record: Record) -> bool:
         """Whether a record found in an extent was deleted, or written anew elsewhere since."""
         tombstone = self.index.tombstone(record.blob_id, record.index)
         if tombstone is not None and tombstone.deleted_ns >= record.written_ns:
             return True
         known = self.index.get(record.blob_id, record.index)
         return known is not None and known[0].written_ns > record.written_ns
+
+    @property
+    def condition(self) -> str:
+        """What there is to say of the disk in one word; empty: it is well."""
+        if self._state == "failed":
+            return "failed"
+        if self.health.is_hung:
+            return "hung"
+        if self.is_rebuilding:
+            return "rebuilding"
+        if self.health.is_slow:
+            return "slow"
+        return "full" if self._state == "read_only" else ""
+
+    @property
+    def state(self) -> str:
+        """What may be done with the disk: up, read_only or failed."""
+        condition = self.condition
+        if condition in ("failed", "hung"):
+            return "failed"
+        return "read_only" if condition else "up"
 
     # --- space --------------------------------------------------------------------------------
 
@@ -219,14 +206,14 @@ class Disk:
 
     async def reserve(self, record_bytes: int) -> tuple[Extent, int]:
         """Hand out space for a fragment. raises Full, Unavailable"""
-        self._check_up()
+        self.check_up()
         while not self.extents.fits(record_bytes):
             if self._rolling is None:
                 self._rolling = self._loop.create_task(self._roll(record_bytes))
             rolling = self._rolling
             await asyncio.shield(rolling)
-        if self.state == "read_only":
-            self.state = "up"
+        if self._state == "read_only":
+            self._state = "up"
         return self.extents.reserve(record_bytes)
 
     async def _roll(self, record_bytes: int) -> None:
@@ -250,9 +237,9 @@ class Disk:
             self._rolling = None
 
     def _fill_up(self) -> None:
-        if self.state == "up":
+        if self._state == "up":
             log.error("the disk is full", extra={"disk": str(self.settings.folder)})
-            self.state = "read_only"
+            self._state = "read_only"
 
     def close_if_done(self, extent: Extent) -> None:
         """Close an extent that takes nothing more and has nothing under way."""
@@ -267,10 +254,10 @@ class Disk:
     ) -> "asyncio.Future[None]":
         """Write whole pages; with needs_sync the future is done when they are on disk."""
         done: asyncio.Future[None] = self._loop.create_future()
-        if self.state == "failed":
+        if self._state == "failed":
             done.set_exception(faults.Unavailable("the disk has failed"))
             return done
-        self._queue.append(_Write(extent, offset, pieces, needs_sync, done))
+        self._queue.append(Write(extent, offset, pieces, needs_sync, done))
         if self._pump is None or self._pump.done():
             self._pump = self._loop.create_task(self._write_groups())
         return done
@@ -279,18 +266,20 @@ class Disk:
         while self._queue:
             group, self._queue = self._queue, []
             try:
-                await self._loop.run_in_executor(self._writer, self._write_blocking, group)
+                with self.health.call():
+                    await self._loop.run_in_executor(self._writer, self._write_blocking, group)
             except OSError as error:
+                self.health.write_errors += 1
                 self._poison(error, group)
                 return
             for write in group:
                 if not write.done.done():
                     write.done.set_result(None)
 
-    def _write_blocking(self, group: list[_Write]) -> None:
+    def _write_blocking(self, group: list[Write]) -> None:
         to_sync = {}
         fault_points.reach("fragment.before_write")
-        for extent, offset, pieces in _joined(group):
+        for extent, offset, pieces in joined(group):
             extent.file.write(pieces, offset)
             self.counters.bytes_written += sum(len(piece) for piece in pieces)
         fault_points.reach("fragment.before_sync")
@@ -303,17 +292,20 @@ class Disk:
         if to_sync:
             fault_points.reach("fragment.after_sync")
 
-    def _poison(self, error: OSError, group: list[_Write]) -> None:
+    def _poison(self, error: OSError, group: list[Write]) -> None:
         log.critical("the disk has failed: %s", error, extra={"disk": str(self.settings.folder)})
-        self.state = "failed"
+        self._state = "failed"
         for write in (*group, *self._queue):
             if not write.done.done():
                 write.done.set_exception(faults.Unavailable("the disk has failed"))
         self._queue.clear()
 
-    def _check_up(self) -> None:
-        if self.state == "failed":
+    def check_up(self) -> None:
+        """Whether new fragments can be taken. raises Unavailable"""
+        if self._state == "failed":
             raise faults.Unavailable("the disk has failed")
+        if self.is_rebuilding or self.health.is_slow:
+            raise faults.Unavailable(f"the disk takes nothing new: {self.condition}")
 
     # --- reading, deleting --------------------------------------------------------------------
 
@@ -329,11 +321,14 @@ class Disk:
         buffer = self._pool.take_now(size)
         extent.readers += 1
         try:
-            await self._loop.run_in_executor(
-                self._readers, _read_blocking, extent, places, buffer.view
-            )
+            with self.health.call():
+                await self._loop.run_in_executor(
+                    self._readers, read_blocking, extent, places, buffer.view
+                )
         except OSError as error:
             buffer.release()
+            self.health.read_errors += 1
+            self.note_damage(record.blob_id, record.index, "unreadable")
             raise faults.Unavailable(f"read failed: {error.strerror}") from error
         except faults.Fault:
             buffer.release()
@@ -363,12 +358,72 @@ class Disk:
         buffer = self._pool.take_now(buffer_bytes(record))
         extent.readers += 1
         try:
-            return await self._loop.run_in_executor(
-                self._scrubber, verify_blocking, extent.file, record, table, buffer.view
-            )
+            with self.health.call():
+                return await self.run_scrub(
+                    verify_blocking, extent.file, record, table, buffer.view
+                )
         finally:
             extent.readers -= 1
             buffer.release()
+
+    async def run_scrub(self, work: Callable[..., ResultT], *values: Any) -> ResultT:
+        """Do blocking work beside reads and writes, one at a time."""
+        return await self._loop.run_in_executor(self._scrubber, work, *values)
+
+    # --- the index, doubted -------------------------------------------------------------------
+
+    def lookup(self, blob_id: bytes, index: int) -> tuple[Record, bytes] | None:
+        """A fragment's row. raises Unavailable if the index cannot tell now"""
+        try:
+            found = self.index.get(blob_id, index)
+        except faults.Corrupt as corrupt:
+            raise self._doubt(corrupt) from corrupt
+        if found is None and self.is_rebuilding:
+            raise faults.Unavailable("the disk's index is being rebuilt")
+        return found
+
+    def page(self, after: bytes, prefix: bytes, limit: int) -> list[tuple[Record, bytes]]:
+        """Rows in order. raises Unavailable if the index cannot tell now"""
+        if self.is_rebuilding:
+            raise faults.Unavailable("the disk's index is being rebuilt")
+        try:
+            return self.index.scan(after, prefix, limit)
+        except faults.Corrupt as corrupt:
+            raise self._doubt(corrupt) from corrupt
+
+    def _doubt(self, corrupt: faults.Corrupt) -> faults.Fault:
+        log.critical("the index is damaged and will be rebuilt: %s", corrupt)
+        self.is_rebuilding = True
+        return faults.Unavailable("the disk's index is damaged")
+
+    def is_explained(self, record: Record) -> bool:
+        """Whether the index says why a fragment found in an extent is there: a row, a tombstone."""
+        name = (record.blob_id, record.index)
+        return self.lookup(*name) is not None or self.index.tombstone(*name) is not None
+
+    async def set_index_aside(self) -> None:
+        """Give up an index that cannot be trusted and begin an empty one, with its tombstones."""
+        await self.run_scrub(self._set_index_aside_blocking)
+
+    def _set_index_aside_blocking(self) -> None:
+        folder = self.settings.folder / "index"
+        tombstones = self.index.salvage_tombstones()
+        self.index.close(is_synced=False)
+        self._files.set_aside(folder, f"index.broken-{self._clock.now_ns()}")
+        self.index = Index(folder)
+        self.index.put_back(tombstones)
+
+    def restore(self, record: Record, table: bytes) -> None:
+        """Put back the row of a fragment that is whole."""
+        self.index.put(record, table)
+        self.extents.by_number[record.extent].live_bytes += record.record_bytes
+        self.fragment_count += 1
+
+    def note_damage(self, blob_id: bytes, index: int, reason: str) -> None:
+        """Keep a bad fragment in mind, and report it."""
+        if len(self.damaged) < DAMAGED_MAX:
+            self.damaged[blob_id, index] = reason
+        self.reports.append((blob_id, index, reason))
 
     async def delete(
         self,
@@ -387,6 +442,7 @@ class Disk:
         self.index.delete([*named, *others], now_ns, may_return=may_return)
         await self._loop.run_in_executor(self._writer, self._delete_blocking, records)
         for record in records:
+            self.damaged.pop((record.blob_id, record.index), None)
             extent = self.extents.by_number.get(record.extent)
             if extent is not None:
                 extent.live_bytes -= record.record_bytes
@@ -400,7 +456,7 @@ class Disk:
         try:
             for record in records:
                 extent = self.extents.by_number.get(record.extent)
-                if extent is not None and self.state != "failed":
+                if extent is not None and self._state != "failed":
                     mark_dead_blocking(extent.file, record, buffer.view)
         except OSError as error:
             # The tombstone is durable already; the mark only helps a rebuild without index.
@@ -411,6 +467,8 @@ class Disk:
     async def drop_empty_extents(self) -> int:
         """Remove closed extents without a live fragment; returns the bytes given back."""
         dropped = 0
+        if self.is_rebuilding:
+            return 0  # what is live is not known
         for extent in list(self.extents.by_number.values()):
             if extent.is_closed and not extent.live_bytes and not extent.readers:
                 await self._loop.run_in_executor(self._writer, self.extents.remove_blocking, extent)
@@ -432,26 +490,3 @@ class Disk:
         self.index.close()
         self.extents.close()
         self._save_identity(is_clean=True)
-
-
-def _joined(group: list[_Write]) -> Iterator[tuple[Extent, int, list[memoryview]]]:
-    """Writes that continue one another in an extent, as one: small fragments come in bunches."""
-    extent: Extent | None = None
-    begin = end = 0
-    pieces: list[memoryview] = []
-    for write in group:
-        if write.extent is not extent or write.offset != end or len(pieces) >= PIECES_MAX:
-            if extent is not None:
-                yield extent, begin, pieces
-            extent, begin, end, pieces = write.extent, write.offset, write.offset, []
-        pieces.extend(write.pieces)
-        end += sum(len(piece) for piece in write.pieces)
-    if extent is not None:
-        yield extent, begin, pieces
-
-
-def _read_blocking(extent: Extent, places: Sequence[tuple[int, int]], into: memoryview) -> None:
-    at = 0
-    for offset, length in places:
-        extent.file.read(offset, into[at : at + length])
-        at += length

@@ -104,7 +104,26 @@ def scan_blocking(extent: Extent) -> Iterator[tuple[Record, bytes | None]]:
     A checksum table of None: the fragment was begun and not finished. Deleted ones are left out.
     Also finds how much of the extent was handed out.
     """
-    file, offset, end = extent.file, 0, 0
+    end = 0
+    for offset, record in _walk(extent):
+        if record is None:
+            end = offset + PAGE
+        else:
+            yield record, read_table(extent.file, record)
+            end = offset + record.record_bytes
+    extent.used_bytes = max(extent.used_bytes, end)
+
+
+def find_blocking(extent: Extent) -> Iterator[tuple[Record, bytes | None]]:
+    """The same, of an extent in use, of which it is known how much was handed out."""
+    for _, record in _walk(extent):
+        if record is not None:
+            yield record, read_table(extent.file, record)
+
+
+def _walk(extent: Extent) -> Iterator[tuple[int, Record | None]]:
+    """Headers in order, with their places; None: of a deleted fragment."""
+    file, offset = extent.file, 0
     window = memoryview(bytearray(SCAN_BYTES + HEADER_READ_BYTES))
     while offset < file.size_bytes:
         size = min(len(window), file.size_bytes - offset)
@@ -114,16 +133,13 @@ def scan_blocking(extent: Extent) -> Iterator[tuple[Record, bytes | None]]:
             page = window[at : min(at + HEADER_READ_BYTES, size)]
             record = decode_header(page, extent.number, offset + at)
             if record is not None:
-                yield record, read_table(file, record)
-                end = offset + at + record.record_bytes
+                yield offset + at, record
                 at += record.record_bytes
-            elif bytes(page[: len(DEAD_MAGIC)]) == DEAD_MAGIC:
-                end = offset + at + PAGE
-                at += PAGE
-            else:
-                at += PAGE
+                continue
+            if bytes(page[: len(DEAD_MAGIC)]) == DEAD_MAGIC:
+                yield offset + at, None
+            at += PAGE
         offset += max(at, PAGE)
-    extent.used_bytes = end
 
 
 def read_table(file: ExtentFile, record: Record) -> bytes | None:

@@ -109,10 +109,11 @@ class FragmentStore:
     async def _begin(self, request: storage_pb2.PutCell) -> _Open:
         _check_declaration(request)
         disk = self.disk(request.disk_id)
+        disk.check_up()
         tombstone = disk.index.tombstone(request.blob_id, request.index)
         if tombstone is not None and not tombstone.may_return:
             raise faults.Fenced("fragment", request.blob_id.hex())
-        if disk.index.get(request.blob_id, request.index) is not None:
+        if disk.lookup(request.blob_id, request.index) is not None:
             raise faults.AlreadyExists("fragment", request.blob_id.hex())
         # Later than its deletion, whatever the clock did since: a rebuild of the index compares.
         written_ns = max(self._clock.now_ns(), tombstone.deleted_ns + 1 if tombstone else 0)
@@ -188,6 +189,7 @@ class FragmentStore:
         record = opened.record
         self._open.pop((record.blob_id, record.index), None)
         opened.disk.index.put(record, bytes(opened.table))
+        opened.disk.damaged.pop((record.blob_id, record.index), None)
         opened.disk.fragment_count += 1
         fault_points.reach("fragment.after_index")
         opened.extent.open_writes -= 1
@@ -219,7 +221,7 @@ class FragmentStore:
         raises   NotFound("fragment"), Invalid, Corrupt, Unavailable
         """
         disk = self.disk(request.disk_id)
-        found = disk.index.get(request.blob_id, request.index)
+        found = disk.lookup(request.blob_id, request.index)
         if found is None:
             raise faults.NotFound("fragment", request.blob_id.hex())
         record, table = found
@@ -242,7 +244,7 @@ class FragmentStore:
 
     def stat(self, fragment: storage_pb2.FragmentId) -> storage_pb2.FragmentInfo | None:
         """What is known of a fragment; None: it is not here."""
-        found = self.disk(fragment.disk_id).index.get(fragment.blob_id, fragment.index)
+        found = self.disk(fragment.disk_id).lookup(fragment.blob_id, fragment.index)
         return _info(found[0]) if found is not None else None
 
     def stat_all(self, request: storage_pb2.StatFragments) -> storage_pb2.StatFragmentsReply:
@@ -253,7 +255,7 @@ class FragmentStore:
     def list(self, request: storage_pb2.ListFragments) -> storage_pb2.ListFragmentsReply:
         """A page of a disk's fragments, by id. raises NotFound("disk")"""
         limit = min(request.limit or LIST_MAX, LIST_MAX)
-        rows = self.disk(request.disk_id).index.scan(request.after, request.blob_prefix, limit + 1)
+        rows = self.disk(request.disk_id).page(request.after, request.blob_prefix, limit + 1)
         return storage_pb2.ListFragmentsReply(
             fragments=[_info(record) for record, _ in rows[:limit]], more=len(rows) > limit
         )
@@ -273,10 +275,12 @@ class FragmentStore:
     async def _verify(self, fragment: storage_pb2.FragmentId) -> Verdict:
         """One fragment; if it was found bad it must still be there: it may have been moved."""
         disk = self.disk(fragment.disk_id)
-        found, verdict = disk.index.get(fragment.blob_id, fragment.index), MISSING
+        found, verdict = disk.lookup(fragment.blob_id, fragment.index), MISSING
         while found is not None:
             verdict = await disk.verify(*found)
-            before, found = found, disk.index.get(fragment.blob_id, fragment.index)
+            before, found = found, disk.lookup(fragment.blob_id, fragment.index)
+            if verdict.fault and before == found:
+                disk.note_damage(fragment.blob_id, fragment.index, verdict.fault)
             if not verdict.fault or before == found:
                 return verdict
         return MISSING
@@ -302,7 +306,7 @@ class FragmentStore:
                 opened = self._open.get((fragment.blob_id, fragment.index))
                 if opened is not None:
                     self._give_up(opened)
-                found = disk.index.get(fragment.blob_id, fragment.index)
+                found = disk.lookup(fragment.blob_id, fragment.index)
                 if found is None:
                     others.append((fragment.blob_id, fragment.index))
                 elif not 0 < request.written_before_ns <= found[0].written_ns:

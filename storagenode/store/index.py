@@ -10,6 +10,7 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
+from common import faults
 from common.rocks import RocksDatabase
 from storagenode.store.record import Record
 
@@ -103,13 +104,30 @@ class Index:
         if old:
             self._database.write({}, old)
 
+    def salvage_tombstones(self) -> dict[bytes, bytes]:
+        """All tombstones of a damaged index, up to the first that cannot be read."""
+        found: dict[bytes, bytes] = {}
+        begin = TOMBSTONE
+        try:
+            while rows := self._database.scan(begin, b"U", BATCH_ROWS):
+                found.update(rows)
+                begin = rows[-1][0] + b"\x00"
+        except faults.Corrupt:
+            return found
+        return found
+
+    def put_back(self, tombstones: dict[bytes, bytes]) -> None:
+        """Write salvaged tombstones into a fresh index."""
+        self._database.write(tombstones)
+
     def sync_blocking(self) -> None:
         """Put all rows on disk. raises Unavailable"""
         self._database.sync_blocking()
 
-    def close(self) -> None:
-        """Sync and close."""
-        self._database.sync_blocking()
+    def close(self, *, is_synced: bool = True) -> None:
+        """Sync, unless it is given up, and close."""
+        if is_synced:
+            self._database.sync_blocking()
         self._database.close()
 
 

@@ -160,14 +160,14 @@ def decode_header(page: bytes | memoryview, extent: int, offset: int) -> Record 
         _, version, _, blob_id, index, at_extent, at_offset, fragment_bytes, cell_bytes,
         block_bytes, _, identity_bytes, _, _, written_ns,
     ) = _HEADER.unpack_from(page)  # fmt: skip
-    if version > FORMAT:
-        raise faults.Invalid("fragment format", str(version), "of a newer Ostraka")
     end = _HEADER.size + identity_bytes
     if identity_bytes > IDENTITY_BYTES_MAX or end + _CRC_BYTES > len(page):
         return None
     body = bytes(page[:end])
     if digest("CRC32C", body) != bytes(page[end : end + _CRC_BYTES]):
         return None
+    if version > FORMAT:  # and no flipped bit: the CRC covers it
+        raise faults.Invalid("fragment format", str(version), "of a newer Ostraka")
     if (at_extent, at_offset) != (extent, offset):
         return None  # a misdirected or copied write
     return Record(

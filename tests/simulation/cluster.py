@@ -39,10 +39,12 @@ from metaservice.server import MetaServer
 from metaservice.transaction import Transaction
 from proto import admin_pb2, meta_pb2, records_pb2
 from storagenode.client import NodeClient
+from storagenode.reporter import Reporter
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.store.compact import compact_all
 from storagenode.store.disk import Disk, DiskSettings
 from storagenode.store.fragment_store import FragmentStore
+from storagenode.store.scrub import STEP_S, Scrubber, ScrubSettings
 from tests.simulation.disk import Medium, SimulatedDatabase, SimulatedFiles
 from tests.simulation.loop import Process, SimulatedLoop
 from workers.garbage import GarbageCollector
@@ -61,6 +63,7 @@ HEARTBEAT_S = TOPOLOGY_S = REPORTS_S = 1.0
 NODE_UPKEEP_S = 30.0
 META_UPKEEP_S = 10.0
 GARBAGE_S = 5.0
+SCRUB = ScrubSettings(14 * 86_400.0, limits.MIB, 64 * limits.MIB, 600.0)
 STATES = {
     "up": records_pb2.Disk.UP,
     "read_only": records_pb2.Disk.READ_ONLY,
@@ -193,7 +196,8 @@ class NodeMember(Member):
     async def run(self) -> None:
         clock, pool = self.clock, BufferPool(BUFFER_BYTES)
         settings = DiskSettings(Path("/", self.name), EXTENT_BYTES, 1.0, 0)
-        disk = Disk(settings, self.files(self.medium, self.process), clock, pool)
+        files = self.files(self.medium, self.process)
+        disk = Disk(settings, files, clock, pool)
         self._pool = pool
         self.store = FragmentStore([disk], clock, pool)
         self._incarnation = clock.now_ns()
@@ -206,6 +210,9 @@ class NodeMember(Member):
         supervisor = Supervisor(clock)
         supervisor.add("heartbeat", HEARTBEAT_S, self._heartbeat)
         supervisor.add("upkeep", NODE_UPKEEP_S, self._upkeep)
+        scrubber = Scrubber(disk, files, clock, SCRUB)
+        supervisor.add("scrub", STEP_S, scrubber.step)
+        supervisor.add("reports", REPORTS_S, Reporter(self.store, self._meta).send)
         await supervisor.start()
 
     async def _heartbeat(self) -> None:

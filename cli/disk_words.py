@@ -1,0 +1,32 @@
+"""What disks say of themselves, as sentences of `ostraka status`."""
+
+from collections.abc import Iterable
+
+from proto import records_pb2
+
+CONDITIONS = {
+    "failed": "has failed a write or sync: restart its node once the disk is well",
+    "hung": "does not answer its node: what it holds is read from others",
+    "rebuilding": "rebuilds its index from its extents: it takes nothing new meanwhile",
+    "slow": "lets its node wait: it takes nothing new meanwhile",
+    "full": "is full: it takes nothing new",
+}
+
+
+def condition_words(disk: records_pb2.Disk) -> str:
+    """What is the matter with a disk that is not simply up."""
+    if disk.state in (records_pb2.Disk.READ_ONLY, records_pb2.Disk.FAILED):
+        words = CONDITIONS.get(disk.condition)
+        if words is not None:
+            return f"disk {disk.disk_id} {words}"
+    return f"disk {disk.disk_id} is {records_pb2.Disk.State.Name(disk.state).lower()}"
+
+
+def damage_problems(disks: Iterable[records_pb2.Disk], away: set[str]) -> list[str]:
+    """Disks with fragments that were found bad and are not repaired yet."""
+    return [
+        f"{disk.zone}: {disk.node_name} disk {disk.disk_id} has {disk.damaged_fragments} damaged "
+        "fragments, to be repaired from the others"
+        for disk in disks
+        if disk.damaged_fragments and disk.node_name not in away
+    ]

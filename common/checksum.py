@@ -76,6 +76,11 @@ def digest(algorithm: str, data: Data) -> bytes:
     return running.digest()
 
 
+def crc32c(data: Data) -> int:
+    """A CRC32C as a number."""
+    return checksums.crc32c(data)  # type: ignore[no-any-return]
+
+
 def combine(algorithm: str, first: bytes, second: bytes, second_size: int) -> bytes:
     """Compute the CRC of two pieces of data from the CRCs of each.
 

@@ -19,6 +19,7 @@ from rocksdict import (
     DBRecoveryMode,
     Options,
     Rdict,
+    RdictIter,
     WriteBatch,
     WriteOptions,
 )
@@ -54,6 +55,33 @@ def _options(cache_bytes: int, write_buffer_bytes: int) -> Options:
     return options
 
 
+class Snapshot:
+    """The rows of one moment. Reading it does not disturb writers; drop it when done."""
+
+    def __init__(self, database: Rdict) -> None:
+        self._snapshot = database.snapshot()
+
+    def scan(self, begin: bytes, end: bytes, limit: int) -> list[Row]:
+        """Read at most `limit` rows of [begin, end). raises Corrupt"""
+        return _scan_forward(self._snapshot.iter(), begin, end, limit)
+
+
+def _scan_forward(cursor: RdictIter, begin: bytes, end: bytes, limit: int) -> list[Row]:
+    rows: list[Row] = []
+    cursor.seek(begin)
+    while len(rows) < limit and cursor.valid():
+        key = cursor.key()
+        if key >= end:
+            break
+        rows.append((key, cursor.value()))
+        cursor.next()
+    try:
+        cursor.status()
+    except Exception as error:
+        raise faults.Corrupt("database", "", str(error)) from error
+    return rows
+
+
 class RocksDatabase:
     """Ordered rows of bytes in one folder."""
 
@@ -85,30 +113,27 @@ class RocksDatabase:
         raises   Corrupt if a block could not be read; never a short answer
         """
         cursor = self._database.iter()
+        if not reverse:
+            return _scan_forward(cursor, begin, end, limit)
         rows: list[Row] = []
-        if reverse:
-            cursor.seek_for_prev(end)
-            if cursor.valid() and cursor.key() >= end:
-                cursor.prev()
-            while len(rows) < limit and cursor.valid():
-                key = cursor.key()
-                if key < begin:
-                    break
-                rows.append((key, cursor.value()))
-                cursor.prev()
-        else:
-            cursor.seek(begin)
-            while len(rows) < limit and cursor.valid():
-                key = cursor.key()
-                if key >= end:
-                    break
-                rows.append((key, cursor.value()))
-                cursor.next()
+        cursor.seek_for_prev(end)
+        if cursor.valid() and cursor.key() >= end:
+            cursor.prev()
+        while len(rows) < limit and cursor.valid():
+            key = cursor.key()
+            if key < begin:
+                break
+            rows.append((key, cursor.value()))
+            cursor.prev()
         try:
             cursor.status()
         except Exception as error:
             raise faults.Corrupt("database", str(self.folder), str(error)) from error
         return rows
+
+    def snapshot(self) -> Snapshot:
+        """The rows of now."""
+        return Snapshot(self._database)
 
     def write(self, puts: Mapping[bytes, bytes], deletes: Iterable[bytes] = ()) -> None:
         """Write rows at once, into memory and the log, not yet on disk.

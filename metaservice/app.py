@@ -7,6 +7,7 @@ from functools import partial
 from common import fault_points, faults
 from common.admin_server import AdminServer
 from common.clock import SystemClock
+from common.erasure.code import load_codes
 from common.frames import FrameServer
 from common.keyring import KeyRing
 from common.process import Stopper
@@ -16,6 +17,9 @@ from common.supervisor import Supervisor
 from common.telemetry import configure_logging
 from metaservice import keys
 from metaservice.config import MetaServiceConfig
+from metaservice.journal.nodes import JournalNodes
+from metaservice.journal.service import JournalOptions, MetadataJournal
+from metaservice.journal.writer import end_journal
 from metaservice.kv.interface import Store
 from metaservice.kv.memory import MemoryStore
 from metaservice.kv.rocks import RocksStore
@@ -25,12 +29,14 @@ from metaservice.server import MetaServer
 from metaservice.service import SERVICE, MetaControl
 from metaservice.transaction import Transaction
 from proto import admin_pb2, admin_pb2_grpc, meta_pb2, records_pb2
+from storagenode.client import NodeClient
 
 log = logging.getLogger(__name__)
 
 FORMAT = keys.single("format")
 FORMAT_NUMBER = 1
 UPKEEP_S = 10.0
+JOURNAL_S = 0.5
 
 
 class MetaServiceApp:
@@ -45,7 +51,10 @@ class MetaServiceApp:
         self._meta = MetaServer(self._store, self._clock)
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
         self._frames = FrameServer(self._meta.handlers(), secret=secret)
-        control = MetaControl(self._meta.transactor, self._meta.nodes, self._ring, config.engine)
+        self._journal = self._make_journal(secret)
+        control = MetaControl(
+            self._meta.transactor, self._meta.nodes, self._ring, config.engine, self._journal
+        )
         self._rpc = RpcServer(
             {SERVICE: partial(admin_pb2_grpc.add_MetaControlServicer_to_server, control)}
         )
@@ -58,13 +67,48 @@ class MetaServiceApp:
     def _open_store(self, stopper: Stopper) -> Store:
         if self._config.engine == "memory":
             return MemoryStore()
-        self._config.directory.mkdir(parents=True, exist_ok=True)
+        directory = self._config.directory
+        if self._config.must_exist and not (directory / "CURRENT").exists():
+            raise faults.Invalid(
+                "directory", str(directory),
+                "holds no metadata: it was lost; bring it back with `ostraka recover metadata`",
+            )  # fmt: skip
+        directory.mkdir(parents=True, exist_ok=True)
         return RocksStore(self._config.directory, on_poisoned=lambda: stopper.stop(is_failed=True))
+
+    def _make_journal(self, secret: bytes) -> MetadataJournal | None:
+        """The journal on storage nodes; none if it is switched off, or the engine is no disk's."""
+        config, store = self._config, self._store
+        if not isinstance(store, RocksStore) or config.journal == "off":
+            return None
+
+        def make_client(name: str, host: str, port: int) -> NodeClient:
+            return NodeClient(name, host, port, secret)
+
+        return MetadataJournal(
+            store,
+            JournalNodes(store, self._meta.registry, make_client, config.zone),
+            self._ring,
+            self._clock,
+            load_codes(),
+            JournalOptions(
+                config.journal_copies_min,
+                config.journal_patience_s,
+                config.journal_checkpoint_bytes,
+                config.journal_keep_s,
+            ),
+        )
 
     async def start(self) -> None:
         """Check or write the cluster's identity, then listen."""
         config = self._config
         await self._meta.transactor.write(self._identify, admin_pb2.SetDiskStateReply)
+        if self._journal is not None:
+            await self._journal.start()
+            self._supervisor.add("journal", JOURNAL_S, self._journal.step)
+            self._supervisor.add("checkpoint", JOURNAL_S, self._journal.checkpoint_step)
+        elif isinstance(self._store, RocksStore):
+            await end_journal(self._store)
         port = await self._frames.start(config.host, config.port)
         control = await self._rpc.start(f"{config.control_host}:{config.control_port}")
         admin = await self._admin.start(config.admin_host, config.admin_port)
@@ -80,9 +124,13 @@ class MetaServiceApp:
     async def stop(self) -> None:
         """Finish what was accepted, close the engine."""
         await self._supervisor.stop()
+        if self._journal is not None:
+            await self._journal.stop()
         await self._frames.stop()
         await self._rpc.stop()
         await self._store.close()
+        if self._journal is not None:
+            await self._journal.disconnect()
         await self._admin.stop()
 
     async def _catch_up(self, upkeep: TransactionTrimmer | UploadTrimmer | BucketSweeper) -> None:

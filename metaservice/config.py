@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from common.limits import MIB
+
 
 @dataclass(frozen=True, slots=True)
 class ProfileConfig:
@@ -29,6 +31,13 @@ class MetaServiceConfig:
     admin_port: int = 0
     region: str = "us-east-1"  # S3 region of the cluster
     engine: Literal["rocksdb", "memory"] = "rocksdb"  # memory: for tests, loses everything
+    zone: str = ""  # what the service's machine fails with; empty: with none of the nodes' zones
+    journal: Literal["on", "off"] = "on"  # commits on storage nodes too, see metadata-journal.md
+    journal_copies_min: int = 1  # with fewer copies commits wait; 0: they go on, on one disk
+    journal_patience_s: float = 1.0  # a journal node that is silent for so long is replaced
+    journal_checkpoint_bytes: int = 256 * MIB  # of commits, after which a checkpoint is stored
+    journal_keep_s: float = 0.0  # older states that can be restored; costs space on the nodes
+    must_exist: bool = False  # refuse to start on an empty directory: metadata was lost
     secret_file: Path | None = None  # cluster secret that peers must prove; none: not asked for
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

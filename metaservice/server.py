@@ -44,7 +44,8 @@ class MetaServer:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self.transactor = Transactor(store, clock)
-        self.nodes = NodeOperations(NodeRegistry(clock), store)
+        self.registry = NodeRegistry(clock)
+        self.nodes = NodeOperations(self.registry, store)
         self._sessions = SessionOperations(Leases(clock))
         self._garbage = garbage.GarbageQueue()
         self._inspector = inspection.Inspector()

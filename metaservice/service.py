@@ -7,6 +7,8 @@ from google.protobuf.message import Message
 
 from common.keyring import KeyRing
 from common.rpc import answer
+from metaservice.journal.service import MetadataJournal
+from metaservice.journal.survival import ONE_DISK, JournalPicture
 from metaservice.operations import garbage, repairs
 from metaservice.operations.credentials import CredentialOperations
 from metaservice.operations.inspection import Inspector
@@ -15,9 +17,9 @@ from metaservice.transaction import Transaction, Transactor
 from proto import admin_pb2, admin_pb2_grpc, meta_pb2, scrub_pb2
 
 SERVICE = "ostraka.admin.MetaControl"
-SURVIVES = {
-    "rocksdb": "nothing: metadata lives on one disk",
-    "memory": "nothing: metadata ends with this process",
+OFF = {
+    "rocksdb": JournalPicture(f"{ONE_DISK}: its journal is switched off", "off"),
+    "memory": JournalPicture("nothing: metadata ends with this process", "off"),
 }
 
 
@@ -25,9 +27,15 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
     """gRPC messages to operations."""
 
     def __init__(
-        self, transactor: Transactor, nodes: NodeOperations, ring: KeyRing, engine: str
+        self,
+        transactor: Transactor,
+        nodes: NodeOperations,
+        ring: KeyRing,
+        engine: str,
+        journal: MetadataJournal | None = None,
     ) -> None:
         """engine   name of the metadata engine, as configured"""
+        self._journal = journal
         self._engine = engine
         self._transactor = transactor
         self._nodes = nodes
@@ -35,7 +43,9 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         self._inspector = Inspector()
 
     async def ClusterStatus(self, request: Any, context: Any) -> admin_pb2.ClusterStatusReply:  # noqa: N802
-        return await answer(context, self._transactor.read(self._status))
+        # Not `read`, which waits for what is not durable yet: status tells of waiting, too.
+        transaction = Transaction(self._transactor.store, self._transactor.clock)
+        return await answer(context, self._status(transaction))
 
     async def CreateAccount(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._write(
@@ -90,6 +100,7 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         health = await self._nodes.get_topology(
             transaction, meta_pb2.GetTopology(known_epoch=topology.epoch)
         )
+        journal = self._journal.picture() if self._journal is not None else OFF[self._engine]
         return admin_pb2.ClusterStatusReply(
             topology=topology,
             nodes=[
@@ -103,7 +114,17 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
             degraded_blobs=await repairs.degraded_count(transaction),
             garbage_pending=await garbage.pending_count(transaction),
             metadata_engine=self._engine,
-            metadata_survives=SURVIVES[self._engine],
+            metadata_survives=journal.survives,
+            journal=admin_pb2.JournalStatus(
+                state=journal.state,
+                copies=journal.copies,
+                copies_wanted=journal.copies_wanted,
+                epoch=journal.epoch,
+                nodes=journal.nodes,
+                checkpoint_sequence=journal.checkpoint_sequence,
+                checkpoint_ns=journal.checkpoint_ns,
+                problems=journal.problems,
+            ),
         )
 
     async def _read(

@@ -44,6 +44,7 @@ class ClusterStatusReply(_message.Message):
     GARBAGE_PENDING_FIELD_NUMBER: _builtins.int
     METADATA_ENGINE_FIELD_NUMBER: _builtins.int
     METADATA_SURVIVES_FIELD_NUMBER: _builtins.int
+    JOURNAL_FIELD_NUMBER: _builtins.int
     degraded_blobs: _builtins.int
     garbage_pending: _builtins.int
     metadata_engine: _builtins.str
@@ -52,6 +53,8 @@ class ClusterStatusReply(_message.Message):
     def topology(self) -> _records_pb2.Topology: ...
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeState]: ...
+    @_builtins.property
+    def journal(self) -> Global___JournalStatus: ...
     def __init__(
         self,
         *,
@@ -61,14 +64,65 @@ class ClusterStatusReply(_message.Message):
         garbage_pending: _builtins.int = ...,
         metadata_engine: _builtins.str = ...,
         metadata_survives: _builtins.str = ...,
+        journal: Global___JournalStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["topology", b"topology"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal", "topology", b"topology"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_blobs", b"degraded_blobs", "garbage_pending", b"garbage_pending", "metadata_engine", b"metadata_engine", "metadata_survives", b"metadata_survives", "nodes", b"nodes", "topology", b"topology"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_blobs", b"degraded_blobs", "garbage_pending", b"garbage_pending", "journal", b"journal", "metadata_engine", b"metadata_engine", "metadata_survives", b"metadata_survives", "nodes", b"nodes", "topology", b"topology"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClusterStatusReply: _TypeAlias = ClusterStatusReply  # noqa: Y015
+
+@_typing.final
+class JournalStatus(_message.Message):
+    """docs/metadata-journal.md"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    COPIES_WANTED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_NS_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """off, beginning, running, short"""
+    copies: _builtins.int
+    """beside the service's own disk, of all that a recovery needs"""
+    copies_wanted: _builtins.int
+    epoch: _builtins.int
+    checkpoint_sequence: _builtins.int
+    checkpoint_ns: _builtins.int
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """that take new commits"""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """sentences"""
+
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        copies: _builtins.int = ...,
+        copies_wanted: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
+        checkpoint_sequence: _builtins.int = ...,
+        checkpoint_ns: _builtins.int = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_ns", b"checkpoint_ns", "checkpoint_sequence", b"checkpoint_sequence", "copies", b"copies", "copies_wanted", b"copies_wanted", "epoch", b"epoch", "nodes", b"nodes", "problems", b"problems", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalStatus: _TypeAlias = JournalStatus  # noqa: Y015
 
 @_typing.final
 class NodeState(_message.Message):

@@ -39,6 +39,21 @@ class Mutation:
     seen: int = -1
 
 
+class GroupLog(Protocol):
+    """Where an engine's groups of commits go besides its own disk, one at a time."""
+
+    def begin(self, rows: Mapping[bytes, bytes | None]) -> Row:
+        """Take the next group; the row that the engine writes together with it."""
+        ...
+
+    async def send(self) -> None:
+        """Finish the group that was begun; as durable as the log makes it when this returns.
+
+        raises   Fault: the group, and all later ones, must not be acknowledged
+        """
+        ...
+
+
 class Store(Protocol):
     """An engine in this process. Reads are synchronous: microseconds from memory or cache.
 

@@ -12,16 +12,18 @@ and the process must be started again, which reads what is really there.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from prometheus_client import Histogram
 
 from common import fault_points, faults
-from common.rocks import RocksDatabase
+from common.concurrency import wait_out
+from common.rocks import RocksDatabase, Snapshot
 from metaservice.kv.interface import (
     CommitOutcome,
+    GroupLog,
     Mutation,
     Row,
     decode_counter,
@@ -80,6 +82,9 @@ class RocksStore:
         self._overlay: dict[bytes, bytes | None] = {}
         self._pump: asyncio.Task[None] | None = None
         self._is_dead = False  # poisoned or closed
+        self._is_closing = False
+        self._log: GroupLog | None = None
+        self._opened: asyncio.Event | None = None  # set when what is read may be answered
         self.sequence = 0
         self.pending_reads = 0
 
@@ -87,7 +92,49 @@ class RocksStore:
     def is_usable(self) -> bool:
         return not self._is_dead
 
+    # --- the log beside the engine: see docs/metadata-journal.md --------------------------------
+
+    def hold(self) -> None:
+        """Let nothing be answered and no group begin until `open`: what is here may be too old."""
+        self._opened = asyncio.Event()
+
+    def open(self) -> None:
+        """End `hold`."""
+        if self._opened is not None:
+            self._opened.set()
+            self._opened = None
+
+    def attach(self, group_log: GroupLog | None) -> None:
+        """Send groups to a log too, from the next one on; None: no more."""
+        self._log = group_log
+
+    async def write_aside(self, rows: Mapping[bytes, bytes]) -> None:
+        """Write rows that no commit reads; durable when this returns. raises Unavailable"""
+        try:
+            await self._loop.run_in_executor(self._thread, self._write_aside_blocking, rows)
+        except faults.Unavailable as fault:
+            self.fail(str(fault))
+            raise
+
+    async def snapshot(self) -> Snapshot:
+        """All rows of one moment, between two groups."""
+        return await self._loop.run_in_executor(self._thread, self._database.snapshot)
+
+    def fail(self, reason: str) -> None:
+        """Acknowledge nothing any more: somebody found out that this engine must not go on."""
+        if not self._is_dead:
+            log.critical("the metadata engine gives up: %s", reason)
+            self._poison(self._writing)
+
+    def _write_aside_blocking(self, rows: Mapping[bytes, bytes]) -> None:
+        self._database.write(rows)
+        self._database.sync_blocking()
+
+    # --- reading and committing -----------------------------------------------------------------
+
     def get(self, key: bytes) -> bytes | None:
+        if self._opened is not None:
+            self.pending_reads += 1
         if self._overlay and key in self._overlay:
             self.pending_reads += 1
             return self._overlay[key]
@@ -95,6 +142,8 @@ class RocksStore:
 
     def scan(self, begin: bytes, end: bytes, limit: int, reverse: bool = False) -> list[Row]:
         changed = {key: row for key, row in self._overlay.items() if begin <= key < end}
+        if self._opened is not None:
+            self.pending_reads += 1
         if not changed:
             return self._database.scan(begin, end, limit, reverse)
         self.pending_reads += 1
@@ -106,6 +155,8 @@ class RocksStore:
         return merged[:limit]
 
     async def settle(self) -> None:
+        if self._opened is not None:
+            await self._opened.wait()
         group = self._collecting or self._writing
         outcome = CommitOutcome.UNKNOWN if self._is_dead else CommitOutcome.APPLIED
         if group is not None and not self._is_dead:
@@ -123,7 +174,14 @@ class RocksStore:
                     return CommitOutcome.REJECTED
         return await self._wait(self._accept(mutation))
 
+    def leave(self) -> None:
+        """The end is near: what fails from now on is no reason to give up."""
+        self._is_closing = True
+
     async def close(self) -> None:
+        self.leave()
+        if self._opened is not None:
+            self._poison(None)  # what is accepted was never written
         if self._pump is not None:
             await asyncio.wait([self._pump])
         self._is_dead = True
@@ -154,13 +212,17 @@ class RocksStore:
 
     async def _write_groups(self) -> None:
         while self._collecting is not None:
+            if self._opened is not None:
+                await self._opened.wait()
+            if self._is_dead or self._collecting is None:
+                return
             group, self._collecting = self._collecting, None
             self._writing = group
             is_written = False
             try:
-                await self._loop.run_in_executor(self._thread, self._write_blocking, group)
-                is_written = True
-            except faults.Unavailable as fault:
+                await self._write_everywhere(group)
+                is_written = not self._is_dead
+            except faults.Fault as fault:
                 log.critical("a group of %d commits failed: %s", group.commits, fault)
             finally:  # whatever went wrong, nobody may wait for ever or be told it is on disk
                 if not is_written:
@@ -174,10 +236,25 @@ class RocksStore:
                     del self._overlay[key]
             group.finish(CommitOutcome.APPLIED)
 
-    def _write_blocking(self, group: _Group) -> None:
+    async def _write_everywhere(self, group: _Group) -> None:
+        """Here and to the log at once; both have it when this returns."""
+        group_log = self._log
+        if group_log is None:
+            await self._loop.run_in_executor(self._thread, self._write_blocking, group)
+            return
+        noted = group_log.begin(group.rows)
+        local = self._loop.run_in_executor(self._thread, self._write_blocking, group, noted)
+        try:
+            await group_log.send()
+        finally:
+            await wait_out([local])
+        local.result()
+
+    def _write_blocking(self, group: _Group, *noted: Row) -> None:
         begun_s = time.perf_counter()
         rows = group.rows
         puts = {key: value for key, value in rows.items() if value is not None}
+        puts.update(noted)
         fault_points.reach("commit.before_write")
         self._database.write(puts, [key for key, value in rows.items() if value is None])
         fault_points.reach("commit.before_sync")
@@ -186,11 +263,13 @@ class RocksStore:
         GROUP_COMMITS.observe(group.commits)
         GROUP_SECONDS.observe(time.perf_counter() - begun_s)
 
-    def _poison(self, group: _Group) -> None:
-        log.critical("the metadata engine failed to write; it must be started again")
-        self._is_dead = True
-        failed = [group] if self._collecting is None else [group, self._collecting]
+    def _poison(self, group: _Group | None) -> None:
+        is_first, self._is_dead = not self._is_dead, True
+        failed = [each for each in (group, self._collecting) if each is not None]
         self._collecting = None
+        self.open()
         for lost in failed:
             lost.finish(CommitOutcome.UNKNOWN)
-        self._on_poisoned()
+        if is_first and not self._is_closing:
+            log.critical("the metadata engine failed; it must be started again")
+            self._on_poisoned()

@@ -41,6 +41,13 @@ class NodeRegistry:
         self._begun_s = clock.monotonic_s()
         self._seen_s: dict[str, float] = {}
         self._disks: dict[int, records_pb2.Disk] = {}
+        self.heard_from: dict[str, records_pb2.Node] = {}  # as they said, committed or not
+
+    def introduce(self, node: records_pb2.Node) -> None:
+        """Note where a node says it is; its latest process counts."""
+        known = self.heard_from.get(node.name)
+        if known is None or known.incarnation <= node.incarnation:
+            self.heard_from[node.name] = node
 
     def heard(self, name: str, disks: list[records_pb2.Disk]) -> None:
         """Note a heartbeat and what it said about disks."""
@@ -95,6 +102,7 @@ class NodeOperations:
         if request.cluster_id and request.cluster_id != cluster_id:
             raise faults.Invalid("cluster_id", request.cluster_id, "another cluster's")
         node = request.node
+        self._registry.introduce(node)
         stored = await transaction.get(keys.node(node.name))
         known = records_pb2.Node.FromString(stored) if stored is not None else records_pb2.Node()
         if node.incarnation < known.incarnation and self._registry.is_alive(node.name):

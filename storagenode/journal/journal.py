@@ -15,11 +15,12 @@ from typing import TypeVar
 
 from common import faults
 from common.buffers import BufferPool
+from common.checksum import crc32c
 from common.frames.wire import Piece
 from common.limits import MIB
 from proto import journal_pb2
 from storagenode.journal import state as states
-from storagenode.journal.record import PAYLOAD_BYTES_MAX, Record, crc32c
+from storagenode.journal.record import PAYLOAD_BYTES_MAX, Record
 from storagenode.journal.segment import PATTERN, Segment
 from storagenode.store.files import Files
 

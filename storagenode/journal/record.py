@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from common import faults
-from common.checksum import digest
+from common.checksum import crc32c
 from storagenode.store.files import PAGE, align
 
 MAGIC = b"OSTKJRNL"
@@ -18,11 +18,6 @@ _FIXED = Struct("<8sHHIQQQII")
 _CRC = Struct("<I")
 HEADER_BYTES = _FIXED.size + _CRC.size
 PAYLOAD_BYTES_MAX = 4 * 2**20
-
-
-def crc32c(data: bytes | memoryview) -> int:
-    """As a number."""
-    return int.from_bytes(digest("CRC32C", data), "big")
 
 
 @dataclass(frozen=True, slots=True)

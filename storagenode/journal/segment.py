@@ -10,11 +10,11 @@ from pathlib import Path
 
 from common import faults
 from common.buffers import BufferPool
+from common.checksum import crc32c
 from storagenode.journal.record import (
     HEADER_BYTES,
     PAYLOAD_BYTES_MAX,
     Record,
-    crc32c,
     decode,
 )
 from storagenode.store.files import PAGE, ExtentFile, Files, align

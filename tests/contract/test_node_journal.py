@@ -16,10 +16,11 @@ import pytest
 
 from common import faults
 from common.buffers import BufferPool
+from common.checksum import crc32c
 from common.limits import KIB, MIB
 from proto import journal_pb2
 from storagenode.journal.journal import JournalSettings, NodeJournal
-from storagenode.journal.record import HEADER_BYTES, crc32c
+from storagenode.journal.record import HEADER_BYTES
 from storagenode.store.files import PAGE, Files, SystemFiles
 from tests.simulation.disk import Medium, SimulatedFiles
 from tests.simulation.loop import Process, SimulatedLoop

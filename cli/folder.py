@@ -173,7 +173,10 @@ class ClusterFolder:
         for path in (self.meta, self.keyring_file, self.secret_file):
             is_empty = path.is_dir() and not any(path.iterdir())
             if is_empty or not path.exists():
-                raise faults.Invalid(path.name, str(path), "is missing: restore it from its backup")
+                how = "restore it from its backup"
+                if path == self.meta:
+                    how = "bring it back with `ostraka recover metadata`, or restore its backup"
+                raise faults.Invalid(path.name, str(path), f"is missing: {how}")
 
     def lock(self) -> BinaryIO:
         """Hold the folder; released when the process ends. raises Invalid"""

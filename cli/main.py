@@ -21,6 +21,7 @@ COMMANDS = {
     "durability": "cli.durability",
     "bench": "cli.bench",
     "fsck": "cli.fsck",
+    "recover": "cli.recover",
 }
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 

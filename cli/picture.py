@@ -20,6 +20,7 @@ def blank_picture(endpoint: str, state: str, processes: list[dict[str, Any]]) ->
         "state": state,
         "survives": "",
         "metadata_survives": "",
+        "metadata_journal": describe_journal(admin_pb2.JournalStatus()),
         "capacity_bytes": 0,
         "used_bytes": 0,
         "degraded_blobs": 0,
@@ -54,6 +55,8 @@ def describe_cluster(picture: Picture, reply: admin_pb2.ClusterStatusReply) -> N
         problems.append(f"{reply.degraded_blobs} blobs miss a fragment or lie off their zone")
     picture["survives"] = survives(topology, profile, away)
     picture["metadata_survives"] = reply.metadata_survives
+    picture["metadata_journal"] = describe_journal(reply.journal)
+    problems += reply.journal.problems
     picture["capacity_bytes"] = sum(disk.capacity_bytes for disk in up)
     picture["used_bytes"] = sum(disk.used_bytes for disk in up)
     picture["degraded_blobs"] = reply.degraded_blobs
@@ -62,6 +65,17 @@ def describe_cluster(picture: Picture, reply: admin_pb2.ClusterStatusReply) -> N
     picture["state"] = "degraded" if problems else "healthy"
     if picture["survives"] == UNREADABLE or (lost and not profile.m) or not disks:
         picture["state"] = "unavailable"
+
+
+def describe_journal(journal: admin_pb2.JournalStatus) -> dict[str, Any]:
+    """The metadata's journal; state: empty (not asked), off, beginning, running, short."""
+    return {
+        "state": journal.state,
+        "copies": journal.copies,
+        "copies_wanted": journal.copies_wanted,
+        "nodes": list(journal.nodes),
+        "checkpoint_time": journal.checkpoint_ns // 10**9,
+    }
 
 
 def _is_up(disk: records_pb2.Disk, away: set[str]) -> bool:

@@ -7,10 +7,12 @@ from typing import Any
 from cli.folder import EXTENT_BYTES, RESERVE_BYTES, ClusterFolder, ClusterIdentity
 from cli.ports import LOOPBACK, free_port
 from cli.processes import Child
+from common.limits import MIB
 
 PROFILES = {1: (1, 0), 2: (1, 1), 3: (1, 2), 4: (2, 2), 5: (3, 2)}
 SIX_ZONES = (4, 2)
 ROLES = ("gateway", "metaservice", "storagenode", "workers")
+JOURNAL_CHUNK_BYTES = 16 * MIB
 
 
 def profile_of(zones: int) -> tuple[int, int]:
@@ -53,6 +55,15 @@ class Plan:
         log_file = self._folder.path / "logs" / f"{name}.log"
         return Child(role, name, zone, f"{LOOPBACK}:{port}", file, log_file)
 
+    def note_up(self) -> None:
+        """The cluster is up: its metadata, should it be lost, must not be made anew."""
+        self._identity.was_up = True
+        self._folder.save(self._identity)
+        file = self.metaservice.config_file
+        assert file is not None, "written by us"
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace("must_exist = false\n", "must_exist = true\n"), "utf-8")
+
     def _metaservice(self) -> Child:
         k, m = profile_of(self._identity.zones)
         return self._child(
@@ -66,6 +77,7 @@ class Plan:
                 "port": self.meta_port,
                 "control_port": self.control_port,
                 "admin_port": self._port("metaservice-admin"),
+                "must_exist": self._identity.was_up,
                 "profiles": [{"name": "STANDARD", "k": k, "m": m}],
             },
         )  # fmt: skip
@@ -86,6 +98,7 @@ class Plan:
                 "control_port": self._port(f"{name}-control"),
                 "admin_port": self._port(f"{name}-admin"),
                 "extent_bytes": EXTENT_BYTES,
+                "journal_chunk_bytes": JOURNAL_CHUNK_BYTES,
                 "space_share": 1.0 / self._identity.zones,
                 "reserve_bytes": RESERVE_BYTES,
             },

@@ -1,8 +1,8 @@
 """`ostraka status`: what runs, what is degraded, what the cluster survives now.
 
 The JSON form is a contract: `endpoint`, `state` (healthy, degraded, unavailable, stopped),
-`survives`, `metadata_survives`, `capacity_bytes`, `used_bytes`, `degraded_blobs`,
-`garbage_pending`, `problems`, and `processes` with `role`, `name`, `zone`, `pid`, `address`,
+`survives`, `metadata_survives`, `metadata_journal`, `capacity_bytes`, `used_bytes`,
+`degraded_blobs`, `garbage_pending`, `problems`, and `processes` with `role`, `name`, `zone`, `pid`, `address`,
 `state` (running, waiting, unresponsive, stopped). Exit code 0: healthy or degraded; 1:
 unavailable or stopped.
 """

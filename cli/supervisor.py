@@ -24,6 +24,7 @@ from proto import admin_pb2
 
 START_S = 60.0
 NODES_S = 10.0  # an existing cluster waits so long for its last storage nodes
+JOURNAL_S = 4.0
 POLL_S = 0.05
 WATCH_S = 0.5
 DEFAULT_PORT, DEFAULT_ZONES = 9000, 6
@@ -80,9 +81,9 @@ class LocalCluster:
         )
         self._start_children(plan.gateways)
         self._wait_for_endpoint(identity.port, plan)
-        identity.was_up = True
-        self._folder.save(identity)
+        plan.note_up()
         self._write_state()
+        with_control(f"{LOOPBACK}:{plan.control_port}", self._wait_for_journal)
         key = next((key for account in accounts for key in account.keys), None)
         picture = collect(self._folder)
         return welcome(picture, profile_of(identity.zones), identity.region, key)
@@ -188,6 +189,16 @@ class LocalCluster:
                 missing = ", ".join(node.name for node in plan.nodes if node.name not in alive)
                 raise faults.Unavailable(f"{missing} did not start, see {self._folder.path}/logs")
             self._check(plan)
+            await asyncio.sleep(POLL_S)
+
+    async def _wait_for_journal(self, stub: Any) -> None:
+        """Wait a moment for the metadata's journal to begin; nothing depends on it."""
+        self._progress("starting the metadata's journal")
+        deadline_s = time.monotonic() + JOURNAL_S
+        while time.monotonic() < deadline_s and not self._signals:
+            status = await call(stub.ClusterStatus, admin_pb2.ClusterStatusRequest())
+            if status.journal.state != "beginning":
+                return
             await asyncio.sleep(POLL_S)
 
     def _wait_for_endpoint(self, port: int, plan: Plan) -> None:

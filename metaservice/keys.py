@@ -28,6 +28,7 @@
   x     consumer                                   sequence up to which it has read
   U     bucket_id, counter name                    counter
   z     bucket_id                                  (empty: a deleted bucket with uploads to abort)
+  W     header, position                           the journal's own notes of the engine
   C     name                                       single values: clock floor, cluster id ...;
                                                    counters: blobs awaiting repair, garbage rows
 
@@ -37,6 +38,7 @@
 
 VERSION_ROW_BYTES = 16
 UINT64_MAX = 2**64 - 1
+CHECKPOINT_SESSION = b"\xff" * 8  # begins blob ids of the metadata's checkpoints; no session's id
 _END = b"\x00\x00"
 
 

@@ -29,9 +29,10 @@ from common.erasure.layout import (
 from common.frames import Reply
 from common.limits import PACKAGE_BYTES, PACKAGE_TAG_BYTES
 from common.placement.choose import Placement
+from metaservice import keys
 from proto import records_pb2, storage_pb2
 
-SESSION = b"\xff" * 8  # in the place of a writer session's id
+SESSION = keys.CHECKPOINT_SESSION
 DEADLINE_S = 5.0  # of a cell
 
 

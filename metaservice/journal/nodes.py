@@ -19,6 +19,13 @@ GONE = (records_pb2.Disk.REMOVED, records_pb2.Disk.DRAINING, records_pb2.Disk.FA
 MakeClient = Callable[[str, str, int], NodeClient]
 
 
+def is_kept(disk: records_pb2.Disk | None) -> bool:
+    """Whether what a disk had can still be on it."""
+    return disk is not None and disk.state not in (
+        records_pb2.Disk.REMOVED, records_pb2.Disk.FAILED,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A node that can take a part in the journal."""

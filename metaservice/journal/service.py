@@ -19,7 +19,7 @@ from common.limits import MIB
 from metaservice.journal import register
 from metaservice.journal.blobs import SESSION, BlobKeeper
 from metaservice.journal.checkpoint import PROFILE, CheckpointWriter
-from metaservice.journal.nodes import JournalNodes, Place
+from metaservice.journal.nodes import JournalNodes, Place, is_kept
 from metaservice.journal.register import is_joined, names_of
 from metaservice.journal.survival import JournalPicture, picture_of
 from metaservice.journal.writer import Ended, JournalWriter, WriterSettings
@@ -71,7 +71,8 @@ class MetadataJournal:
         self._zones_seen: set[str] = set()
         self._zones_since_s = clock.monotonic_s()
         self._away_since_s: dict[str, float] = {}
-        self._last_failure = ""
+        self._held: dict[str, set[int]] = {}  # segments by node, as it said last
+        self._newest_asked_for = 0
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -95,17 +96,23 @@ class MetadataJournal:
         self._thread.shutdown()
 
     async def _resume(self) -> None:
+        """Go on with the journal; whatever else happens, nothing is ever answered."""
+        is_over = False
         try:
             await self._adopt_profile()
-            await self.writer.resume()
-        except Ended as ended:
-            await self._go_on_alone(str(ended))
+            try:
+                await self.writer.resume()
+            except Ended as ended:
+                await self._go_on_alone(str(ended))
+            else:
+                self._attach()
+            self._store.open()
+            is_over = True
         except faults.Fault as fault:
             self._store.fail(faults.in_words(fault))
-            return
-        else:
-            self._attach()
-        self._store.open()
+        finally:
+            if not is_over:
+                self._store.fail("its journal could not go on")
 
     def _attach(self) -> None:
         self._is_running = True
@@ -146,6 +153,8 @@ class MetadataJournal:
         """Look after the journal. raises Unavailable"""
         if self._resuming is not None and not self._resuming.done():
             return
+        if not self._store.is_usable:
+            return
         await self._adopt_profile()
         try:
             if not self._is_running:
@@ -163,6 +172,7 @@ class MetadataJournal:
         now_s = self._clock.monotonic_s()
         if set(zones) != self._zones_seen:
             self._zones_seen, self._zones_since_s = set(zones), now_s
+        self._held.clear()
         copies = self.writer.settings.copies
         if not copies or len(zones) < copies or now_s - self._zones_since_s < SETTLE_S:
             return
@@ -183,12 +193,17 @@ class MetadataJournal:
         header = self.writer.header
         assert header is not None, "running"
         looker = journal_pb2.Caller(cluster_id=header.cluster_id)
-        replies = await register.fence(self._nodes, names_of(header), looker)
+        holders = {name for segment in header.segments for name in segment.nodes}
+        everyone = sorted({*names_of(header), *holders})
+        newest = header.segments[-1].segment_id
+        replies = await register.fence(self._nodes, everyone, looker)
         for name, reply in replies.items():
+            self._held[name] = {each.segment_id for each in reply.segments}
             if reply.promised > self.writer.caller.epoch:
                 raise faults.Fenced("journal epoch", str(self.writer.caller.epoch))
             if register.age(reply.header) < register.age(header):
                 self.writer.forget_header_of(name)
+        self._newest_asked_for = newest
         self._note_away(header)
         members = self._members_wanted(header, replies)
         if members != list(header.members):
@@ -234,21 +249,16 @@ class MetadataJournal:
         """Store a checkpoint if one is due. raises Unavailable, Full, Corrupt"""
         if not self._is_running or not self._is_checkpoint_due():
             return
-        self._last_failure = "the first checkpoint is not stored yet"
         written = self.writer.bytes_since_checkpoint
         header = self.writer.header
         assert header is not None
         snapshot = await self._store.snapshot()
-        try:
-            checkpoint = await self._checkpoints.write(
-                snapshot,
-                self.writer.caller.epoch,
-                lambda: (self._nodes.topology, self._nodes.down),
-                header.cluster_id,
-            )
-        except faults.Fault as fault:
-            self._last_failure = faults.in_words(fault)
-            raise
+        checkpoint = await self._checkpoints.write(
+            snapshot,
+            self.writer.caller.epoch,
+            lambda: (self._nodes.topology, self._nodes.down),
+            header.cluster_id,
+        )
         await self.writer.change(lambda changed: self._name(changed, checkpoint))
         self.writer.bytes_since_checkpoint -= written
         self._away_since_s.clear()
@@ -269,17 +279,26 @@ class MetadataJournal:
             return True
         if not self.writer.is_short and self._has_thin_segment(header, last):
             return True
+        disks = self._nodes.topology.disks
+        if any(disk_id and not is_kept(disks.get(disk_id)) for disk_id in _disks_of(header)):
+            return True
         now_s = self._clock.monotonic_s()
         return any(now_s - since_s > REFRESH_S for since_s in self._away_since_s.values())
 
     def _has_thin_segment(self, header: journal_pb2.Header, last: journal_pb2.Checkpoint) -> bool:
-        """Whether a recovery needs commits that never had all copies."""
+        """Whether a recovery needs commits that never had all copies, or have lost one."""
         return any(
-            len(segment.nodes) < self.writer.settings.copies
+            sum(self._holds(name, segment.segment_id) for name in segment.nodes)
+            < self.writer.settings.copies
             and segment.end_sequence > max(segment.first_sequence, last.sequence + 1)
             for segment in header.segments
             if segment.sealed
         )
+
+    def _holds(self, name: str, segment_id: int) -> bool:
+        """Whether a node has its copy of a segment, as far as it has told."""
+        held = self._held.get(name)
+        return held is None or segment_id in held or segment_id > self._newest_asked_for
 
     def _name(self, header: journal_pb2.Header, checkpoint: journal_pb2.Checkpoint) -> None:
         """Add a checkpoint to a header; leave out what is older than what is kept."""
@@ -341,8 +360,13 @@ class MetadataJournal:
         picture = picture_of(
             self.writer.header if self._is_running or self.writer.is_known else None,
             self.writer.settings.copies,
-            lambda name: self._nodes.peer(name) is not None,
-            lambda disk_id: self._nodes.client_of(disk_id) is not None,
+            lambda name, segment_id: (
+                self._nodes.peer(name) is not None and self._holds(name, segment_id)
+            ),
+            lambda disk_id: (
+                self._nodes.client_of(disk_id) is not None
+                and is_kept(self._nodes.topology.disks.get(disk_id))
+            ),
             len(zones),
         )
         if self.writer.waits_for:

@@ -30,18 +30,18 @@ class JournalPicture:
 def picture_of(
     header: journal_pb2.Header | None,
     wanted: int,
-    is_up: Callable[[str], bool],
+    is_there: Callable[[str, int], bool],
     is_disk_up: Callable[[int], bool],
     zones: int,
 ) -> JournalPicture:
-    """Judge a header by what is up."""
+    """Judge a header by what is there: is_there of a node and a segment, is_disk_up of a disk."""
     if not wanted:
         return JournalPicture(f"{ONE_DISK}: the cluster's geometry has no parity", "off")
     if header is None or not header.segments:
         why = "it waits for storage nodes" if zones < wanted else "its journal begins"
         return JournalPicture(f"{ONE_DISK}: {why}", "beginning", copies_wanted=wanted)
     picture = JournalPicture(
-        "", "running", _copies(header, is_up, is_disk_up), wanted, header.epoch,
+        "", "running", _copies(header, is_there, is_disk_up), wanted, header.epoch,
         list(header.segments[-1].nodes),
     )  # fmt: skip
     if not header.checkpoints or not is_joined(header, header.checkpoints[-1]):
@@ -61,12 +61,14 @@ def picture_of(
 
 
 def _copies(
-    header: journal_pb2.Header, is_up: Callable[[str], bool], is_disk_up: Callable[[int], bool]
+    header: journal_pb2.Header,
+    is_there: Callable[[str, int], bool],
+    is_disk_up: Callable[[int], bool],
 ) -> int:
     """The fewest copies of anything that a recovery needs."""
     sequence = header.checkpoints[-1].sequence if header.checkpoints else 0
     counts = [
-        sum(is_up(name) for name in segment.nodes)
+        sum(is_there(name, segment.segment_id) for name in segment.nodes)
         for segment in header.segments
         if not segment.sealed or (segment.end_sequence > max(segment.first_sequence, sequence + 1))
     ]

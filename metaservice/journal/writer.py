@@ -187,8 +187,9 @@ class JournalWriter:
         """
         assert self.header is not None
         self._ensembles.doubt(bad)
-        kept = [name for name in self.segment.nodes if name not in bad]
         header = self._next_header()
+        before = header.segments[-1].nodes if header.segments else ()
+        kept = [name for name in before if name not in bad]
         if header.segments and not header.segments[-1].sealed:
             header.segments[-1].sealed = True
             header.segments[-1].end_sequence = first
@@ -316,7 +317,8 @@ class JournalWriter:
         assert self.header is not None
         stored = self._local.get(POSITION)
         position = journal_pb2.Position.FromString(stored or b"")
-        await self._take_epoch(names_of(self.header), self._is_quorum)
+        names = names_of(self.header)
+        await self._take_epoch(names, self._is_quorum, running_quorum(len(names)))
         self.next_sequence = position.first_sequence
         rows = {key: self._local.get(key) for key in position.keys}
         async with self._turn:
@@ -331,7 +333,8 @@ class JournalWriter:
         """
         names = [member.name for member in members]
         live = [place.name for places in self._nodes.live_zones.values() for place in places]
-        await self._take_epoch(sorted({*names, *live}), lambda replies: {*names} <= {*replies})
+        everyone = sorted({*names, *live})
+        await self._take_epoch(everyone, lambda replies: {*names} <= {*replies}, len(everyone))
         stored = self._local.get(POSITION)
         if stored is not None:  # what was not journaled since leaves a gap
             self.next_sequence = journal_pb2.Position.FromString(stored).end_sequence + 1
@@ -365,11 +368,12 @@ class JournalWriter:
         self,
         names: Sequence[str],
         is_enough: Callable[[Mapping[str, journal_pb2.FenceReply]], bool],
+        wanted: int,
     ) -> None:
         """Have nodes promise an epoch of our own. raises Fenced, Unavailable, Ended"""
         begun_s = self._clock.monotonic_s()
         cluster_id = self._local.get(b"Ccluster_id") or b""
-        holder, wanted = secrets.token_bytes(16), running_quorum(len(names))
+        holder = secrets.token_bytes(16)
         while True:
             await self._nodes.refresh()
             looker = journal_pb2.Caller(cluster_id=cluster_id.decode())

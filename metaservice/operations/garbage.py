@@ -153,10 +153,11 @@ async def finish_garbage(
 async def check_blobs(
     transaction: Transaction, request: meta_pb2.CheckBlobs
 ) -> meta_pb2.CheckBlobsReply:
-    """Whether each blob has an owner row."""
+    """Whether each blob has an owner row, or is a checkpoint's, which the journal looks after."""
     return meta_pb2.CheckBlobsReply(
         referenced=[
-            await transaction.get_unchecked(keys.blob_owner(blob_id)) is not None
+            blob_id.startswith(keys.CHECKPOINT_SESSION)
+            or await transaction.get_unchecked(keys.blob_owner(blob_id)) is not None
             for blob_id in request.blob_ids
         ]
     )

@@ -7,6 +7,7 @@ workload, with any subset of what was not synced kept, recovery cut short too.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -85,7 +86,7 @@ class Bench:
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     if request.param == "system":
         return Bench(SystemFiles, tmp_path / "journal")
-    medium = Medium("node", Random(1))
+    medium = Medium("node", Random(1), Counter())
     return Bench(lambda: SimulatedFiles(medium, Process("node")), Path("/node/journal"))
 
 
@@ -239,7 +240,7 @@ async def test_a_flipped_bit_is_damage_and_no_torn_tail(tmp_path: Path, seed: in
 
 
 async def test_a_failed_sync_ends_all_promises_of_durability() -> None:
-    medium = Medium("node", Random(1))
+    medium = Medium("node", Random(1), Counter())
     bench = Bench(lambda: SimulatedFiles(medium, Process("node")), Path("/node/journal"))
     await bench.journal.open_segment(caller(), 7, 1)
     await bench.append(1)
@@ -256,7 +257,7 @@ async def test_a_failed_sync_ends_all_promises_of_durability() -> None:
 
 
 async def test_a_full_disk_refuses_a_segment() -> None:
-    medium = Medium("node", Random(1))
+    medium = Medium("node", Random(1), Counter())
     bench = Bench(lambda: SimulatedFiles(medium, Process("node")), Path("/node/journal"))
     medium.is_full = True
     with pytest.raises(faults.Full):
@@ -343,7 +344,7 @@ def test_power_may_fail_at_every_disk_operation(seed: int) -> None:
     crash_at, is_over = 0, False
     while not is_over:
         crash_at += 1
-        medium = Medium("node", Random(f"{seed} {crash_at}"))
+        medium = Medium("node", Random(f"{seed} {crash_at}"), Counter())
         said = Acknowledged()
         is_over = live(medium, crash_at, lambda bench, said=said: workload(bench, said))
         for again in (3, None):  # recovery is cut short, then done

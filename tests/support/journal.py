@@ -3,6 +3,7 @@ simulated disks, behind calls that can be cut, frozen or made to fail.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
@@ -30,7 +31,7 @@ class FakeNode:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.medium = Medium(name, Random(name))
+        self.medium = Medium(name, Random(name), Counter())
         self.is_up = True
         self.is_frozen = False
         self.drops_answers = False

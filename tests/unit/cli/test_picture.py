@@ -10,8 +10,8 @@ from tests.unit.common.placement.topologies import GIB, topology_of
 
 Disk = records_pb2.Disk
 KEYS = {
-    "endpoint", "state", "survives", "metadata_survives", "capacity_bytes", "used_bytes",
-    "degraded_blobs", "garbage_pending", "problems", "processes",
+    "endpoint", "state", "survives", "metadata_survives", "metadata_journal", "capacity_bytes",
+    "used_bytes", "degraded_blobs", "garbage_pending", "problems", "processes",
 }  # fmt: skip
 
 
@@ -21,6 +21,7 @@ def picture_of(
     states: dict[int, Disk.State.ValueType] | None = None,
     geometry: tuple[int, int] = (4, 2),
     degraded_blobs: int = 0,
+    journal_problems: Sequence[str] = (),
 ) -> Picture:
     topology = topology_of(disks_per_zone, states).record
     topology.profiles.add(name="STANDARD", k=geometry[0], m=geometry[1])
@@ -33,6 +34,10 @@ def picture_of(
         degraded_blobs=degraded_blobs,
         garbage_pending=3,
         metadata_survives="nothing: one disk",
+        journal=admin_pb2.JournalStatus(
+            state="short", copies=1, copies_wanted=2, nodes=["n3"], checkpoint_ns=7 * 10**9,
+            problems=journal_problems,
+        ),
     )
     picture = blank_picture("http://here", "stopped", [])
     describe_cluster(picture, reply)
@@ -47,6 +52,14 @@ def test_healthy_cluster() -> None:
     assert picture["metadata_survives"] == "nothing: one disk"
     assert picture["capacity_bytes"] == 6 * GIB
     assert picture["garbage_pending"] == 3
+
+
+def test_a_short_journal_is_a_problem() -> None:
+    picture = picture_of(journal_problems=["metadata: 1 copy of 2"])
+    assert (picture["state"], picture["problems"]) == ("degraded", ["metadata: 1 copy of 2"])
+    assert picture["metadata_journal"] == {
+        "state": "short", "copies": 1, "copies_wanted": 2, "nodes": ["n3"], "checkpoint_time": 7,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 The JSON form is a contract: `endpoint`, `state` (healthy, degraded, unavailable, stopped),
 `survives`, `metadata_survives`, `metadata_journal`, `capacity_bytes`, `used_bytes`,
-`degraded_blobs`, `garbage_pending`, `problems`, and `processes` with `role`, `name`, `zone`, `pid`, `address`,
-`state` (running, waiting, unresponsive, stopped). Exit code 0: healthy or degraded; 1:
+`degraded_blobs`, `garbage_pending`, `problems`, and `processes` with `role`, `name`, `zone`, `pid`,
+`address`, `state` (running, waiting, unresponsive, stopped). Exit code 0: healthy or degraded; 1:
 unavailable or stopped.
 """
 

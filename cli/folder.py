@@ -175,7 +175,7 @@ class ClusterFolder:
             if is_empty or not path.exists():
                 how = "restore it from its backup"
                 if path == self.meta:
-                    how = "bring it back with `ostraka recover metadata`, or restore its backup"
+                    how = "bring it back with `ostraka recover metadata`, or " + how
                 raise faults.Invalid(path.name, str(path), f"is missing: {how}")
 
     def lock(self) -> BinaryIO:

@@ -92,7 +92,12 @@ class Disk:
         self.reports: deque[tuple[bytes, int, str]] = deque(maxlen=DAMAGED_MAX)
         self._state = "up"
         if not self.is_rebuilding:
-            self._recover()
+            try:
+                self._recover()
+            except faults.Corrupt as corrupt:  # it could be opened, and not be read to its end
+                if not settings.rebuilds_later:
+                    raise
+                self._doubt(corrupt)
         self._queue: list[Write] = []
         self._pump: asyncio.Task[None] | None = None
         self._rolling: asyncio.Task[None] | None = None
@@ -392,7 +397,7 @@ class Disk:
             raise self._doubt(corrupt) from corrupt
 
     def _doubt(self, corrupt: faults.Corrupt) -> faults.Fault:
-        log.critical("the index is damaged and will be rebuilt: %s", corrupt)
+        log.critical("the index is damaged and will be rebuilt: %s", str(corrupt))
         self.is_rebuilding = True
         return faults.Unavailable("the disk's index is damaged")
 

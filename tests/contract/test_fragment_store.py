@@ -20,6 +20,7 @@ from storagenode.store.compact import Compactor
 from storagenode.store.disk import Disk, DiskSettings
 from storagenode.store.files import SystemFiles
 from storagenode.store.fragment_store import FragmentStore
+from storagenode.store.rebuild import rebuild
 
 BLOCK = 65_552
 CELL = 4 * BLOCK
@@ -30,11 +31,11 @@ SIZES = [1, 16_388, 65_535, 65_536, CELL, CELL + 1, 3 * CELL - 7]
 class Node:
     """A store with one disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, rebuilds_later: bool = False) -> None:
         self.folder = folder
         self.pool = BufferPool(64 * MIB)
         self.clock = ManualClock()
-        settings = DiskSettings(folder, EXTENT_BYTES, 1.0, 0)
+        settings = DiskSettings(folder, EXTENT_BYTES, 1.0, 0, rebuilds_later=rebuilds_later)
         self.disk = Disk(settings, SystemFiles(), self.clock, self.pool)
         self.disk.adopt("cluster", 1)
         self.store = FragmentStore([self.disk], self.clock, self.pool)
@@ -135,6 +136,22 @@ async def test_a_lost_index_is_rebuilt_and_deleted_stays_deleted(tmp_path: Path)
     for number in (0, 5, 7):
         with pytest.raises(faults.NotFound):
             await again.get(number, 1)
+    await again.store.close()
+
+
+async def test_an_index_that_opens_but_cannot_be_read_is_rebuilt(tmp_path: Path) -> None:
+    node, data = await filled(tmp_path / "disk")
+    await node.store.close()
+    await Node(tmp_path / "disk").store.close()  # recovery moves the log's rows into a table
+    table = max((tmp_path / "disk" / "index").glob("*.sst"), key=lambda path: path.stat().st_size)
+    damaged = bytearray(table.read_bytes())
+    damaged[100] ^= 1
+    table.write_bytes(damaged)
+    again = Node(tmp_path / "disk", rebuilds_later=True)  # a node starts all the same
+    assert again.disk.condition == "rebuilding"
+    assert await rebuild(again.disk, again.clock) == len(data)
+    await assert_all(again, data)
+    await again.put(1000, b"more")
     await again.store.close()
 
 

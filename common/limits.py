@@ -58,6 +58,7 @@ PACKAGE_TAG_BYTES = 16
 BLOCK_BYTES = 64 * KIB  # of a fragment, covered by one CRC32C
 CELL_BYTES = 1 * MIB  # of a full stripe
 EXTENT_BYTES = 1 * GIB
+IDENTITY_BYTES_MAX = 4 * KIB  # what a fragment's header says of its object
 DIRECT_IO_ALIGNMENT_BYTES = 4 * KIB
 DISK_RESERVE_SHARE = 0.03  # of a disk: no new fragments below this free share
 DISK_RESERVE_BYTES_MIN = 1 * GIB

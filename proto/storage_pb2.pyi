@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from proto import records_pb2 as _records_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -113,6 +114,9 @@ class FragmentIdentity(_message.Message):
     BLOB_NUMBER_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
     CREATED_NS_FIELD_NUMBER: _builtins.int
+    OBJECT_BYTES_FIELD_NUMBER: _builtins.int
+    ABOUT_FIELD_NUMBER: _builtins.int
+    ABOUT_CUT_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     blob_id: _builtins.bytes
     index: _builtins.int
@@ -129,6 +133,15 @@ class FragmentIdentity(_message.Message):
     """which blob of the object or part"""
     layout: _builtins.int
     created_ns: _builtins.int
+    """when the writing began, by the gateway's clock"""
+    object_bytes: _builtins.int
+    """For rebuilding the metadata from fragments alone, see cli/recover.py.
+    plaintext of the whole object or part; 0: not known when it was written
+    """
+    about_cut: _builtins.bool
+    """system and user metadata were too long to be here"""
+    @_builtins.property
+    def about(self) -> Global___ObjectHeader: ...
     def __init__(
         self,
         *,
@@ -147,14 +160,69 @@ class FragmentIdentity(_message.Message):
         blob_number: _builtins.int = ...,
         layout: _builtins.int = ...,
         created_ns: _builtins.int = ...,
+        object_bytes: _builtins.int = ...,
+        about: Global___ObjectHeader | None = ...,
+        about_cut: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["about", b"about"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "blob_number", b"blob_number", "bucket", b"bucket", "cell_bytes", b"cell_bytes", "cluster_id", b"cluster_id", "created_ns", b"created_ns", "index", b"index", "k", b"k", "key", b"key", "layout", b"layout", "m", b"m", "part_number", b"part_number", "plain_bytes", b"plain_bytes", "upload_id", b"upload_id", "wrapped_key", b"wrapped_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "about_cut", b"about_cut", "blob_id", b"blob_id", "blob_number", b"blob_number", "bucket", b"bucket", "cell_bytes", b"cell_bytes", "cluster_id", b"cluster_id", "created_ns", b"created_ns", "index", b"index", "k", b"k", "key", b"key", "layout", b"layout", "m", b"m", "object_bytes", b"object_bytes", "part_number", b"part_number", "plain_bytes", b"plain_bytes", "upload_id", b"upload_id", "wrapped_key", b"wrapped_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FragmentIdentity: _TypeAlias = FragmentIdentity  # noqa: Y015
+
+@_typing.final
+class ObjectHeader(_message.Message):
+    """What an object's version carries besides its data, as far as it is known before the data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    STORAGE_CLASS_FIELD_NUMBER: _builtins.int
+    BUCKET_ID_FIELD_NUMBER: _builtins.int
+    BUCKET_ACCOUNT_FIELD_NUMBER: _builtins.int
+    BUCKET_OWNER_ID_FIELD_NUMBER: _builtins.int
+    VERSIONING_FIELD_NUMBER: _builtins.int
+    BUCKET_CREATED_NS_FIELD_NUMBER: _builtins.int
+    owner_id: _builtins.str
+    """canonical id"""
+    content_type: _builtins.str
+    storage_class: _builtins.str
+    bucket_id: _builtins.int
+    bucket_account: _builtins.str
+    """12 digits"""
+    bucket_owner_id: _builtins.str
+    versioning: _records_pb2.Bucket.Versioning.ValueType
+    bucket_created_ns: _builtins.int
+    @_builtins.property
+    def system(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.Pair]: ...
+    @_builtins.property
+    def user(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.Pair]: ...
+    def __init__(
+        self,
+        *,
+        owner_id: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        system: _abc.Iterable[_records_pb2.Pair] | None = ...,
+        user: _abc.Iterable[_records_pb2.Pair] | None = ...,
+        storage_class: _builtins.str = ...,
+        bucket_id: _builtins.int = ...,
+        bucket_account: _builtins.str = ...,
+        bucket_owner_id: _builtins.str = ...,
+        versioning: _records_pb2.Bucket.Versioning.ValueType = ...,
+        bucket_created_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_account", b"bucket_account", "bucket_created_ns", b"bucket_created_ns", "bucket_id", b"bucket_id", "bucket_owner_id", b"bucket_owner_id", "content_type", b"content_type", "owner_id", b"owner_id", "storage_class", b"storage_class", "system", b"system", "user", b"user", "versioning", b"versioning"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObjectHeader: _TypeAlias = ObjectHeader  # noqa: Y015
 
 @_typing.final
 class Range(_message.Message):

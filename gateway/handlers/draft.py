@@ -8,7 +8,7 @@ from gateway.handlers.bucket import refuse_acl
 from gateway.handlers.context import Context
 from gateway.s3 import errors, tagging
 from gateway.s3.metadata import read_metadata
-from proto import records_pb2
+from proto import records_pb2, storage_pb2
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 DEFAULT_CHECKSUM = "CRC64NVME"  # what S3 computes when a client sends none
@@ -50,6 +50,23 @@ def draft_version(context: Context, request: MetadataRequest) -> records_pb2.Ver
     )
     set_metadata(version, request)
     return version
+
+
+def header_of(context: Context, version: records_pb2.Version) -> storage_pb2.ObjectHeader:
+    """What every fragment of a version's data says of it: tags, which change, are not among it."""
+    bucket = context.bucket.record
+    return storage_pb2.ObjectHeader(
+        owner_id=version.owner_id,
+        content_type=version.content_type,
+        system=version.system,
+        user=version.user,
+        storage_class=version.storage_class,
+        bucket_id=bucket.bucket_id,
+        bucket_account=bucket.owner_account,
+        bucket_owner_id=bucket.owner_id,
+        versioning=bucket.versioning,
+        bucket_created_ns=bucket.created_ns,
+    )
 
 
 def check_placement(request: MetadataRequest) -> None:

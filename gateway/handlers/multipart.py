@@ -1,5 +1,6 @@
 """Multipart uploads: create, parts, list, complete, abort."""
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 from common import fault_points, faults, limits
@@ -11,7 +12,13 @@ from gateway.handlers.context import (
     shown_version_id,
     time_of,
 )
-from gateway.handlers.draft import CHECKSUM_ALGORITHMS, checksum_record, draft_version, object_url
+from gateway.handlers.draft import (
+    CHECKSUM_ALGORITHMS,
+    checksum_record,
+    draft_version,
+    header_of,
+    object_url,
+)
 from gateway.handlers.listing import encoder
 from gateway.handlers.multipart_list import listed_parts, object_checksum
 from gateway.handlers.object_write import (
@@ -109,6 +116,7 @@ class MultipartHandlers:
         assert payload is not None
         identity = _identity(request)
         upload = await self._upload(context, request, identity.upload_id)
+        identity = replace(identity, about=header_of(context, upload.draft))
         algorithm = request.checksum_algorithm or upload.checksum_algorithm
         stored, checksum = await store_payload(self._writer, payload, identity, algorithm)
         part = _part(request.part_number, stored, checksum)
@@ -124,6 +132,7 @@ class MultipartHandlers:
     ) -> UploadPartCopyOutput:
         identity = _identity(request)
         upload = await self._upload(context, request, identity.upload_id)
+        identity = replace(identity, about=header_of(context, upload.draft))
         source = await self._sources.open(context, request)
         begin, end = 0, source.version.size_bytes
         if request.copy_source_range is not None:

@@ -10,6 +10,7 @@ from gateway.handlers.draft import (
     DEFAULT_CHECKSUM,
     checksum_record,
     draft_version,
+    header_of,
     set_metadata,
     tag_pairs,
 )
@@ -66,7 +67,7 @@ class ObjectWriteHandlers:
         check_size(payload.size)
         version = draft_version(context, request)
         conditions = write_conditions(request.if_match, request.if_none_match)
-        identity = Identity(request.bucket, request.key.encode())
+        identity = Identity(request.bucket, request.key.encode(), about=header_of(context, version))
         stored, checksum = await store_payload(
             self.writer, payload, identity, request.checksum_algorithm
         )
@@ -90,7 +91,7 @@ class ObjectWriteHandlers:
         version = _copied_version(context, request, source)
         conditions = write_conditions(request.if_match, request.if_none_match)
         algorithm = request.checksum_algorithm or _source_algorithm(source)
-        identity = Identity(request.bucket, request.key.encode())
+        identity = Identity(request.bucket, request.key.encode(), about=header_of(context, version))
         size = source.version.size_bytes
         async with source.bytes(0, size) as content:
             stored = await self.writer.write(content, size, frozenset({"MD5", algorithm}), identity)

@@ -6,7 +6,7 @@ from urllib.parse import urlencode, urlsplit
 
 from common import limits
 from gateway.handlers.context import Context, Payload, shown_version_id
-from gateway.handlers.draft import draft_version, object_url
+from gateway.handlers.draft import draft_version, header_of, object_url
 from gateway.handlers.object_write import ObjectWriteHandlers, store_payload
 from gateway.objects.stored import Identity
 from gateway.s3 import address, errors, tagging, xml
@@ -62,7 +62,7 @@ class PostObjectHandlers:
             if name in fields:
                 raise errors.NotImplemented(Header=name)
         version = draft_version(context, _metadata(fields))
-        identity = Identity(request.bucket, key.encode())
+        identity = Identity(request.bucket, key.encode(), about=header_of(context, version))
         stored, checksum = await store_payload(self._objects.writer, payload, identity, None)
         version.checksums.append(checksum)
         reply = await self._objects.commit(context, key, version, stored, None)

@@ -51,6 +51,10 @@ class Nodes:
         await asyncio.gather(*[client.stop() for client in self._clients.values()])
         self._clients.clear()
 
+    def now_ns(self) -> int:
+        """The gateway's wall clock."""
+        return self._clock.now_ns()
+
     def place(self, blob_id: bytes) -> Placement:
         """Choose disks for a new blob among nodes that answer us. raises Full, Unavailable"""
         profile = self.topology.profiles.get(STANDARD)

@@ -22,6 +22,8 @@ from gateway.objects.stored import ByteSource, Identity, Stored
 from proto import records_pb2, storage_pb2
 
 DELETE_TRIES_S = 2.0
+# Of a fragment's identity here: the blob's id and geometry, known later, must still fit in.
+HEADER_BYTES_MAX = limits.IDENTITY_BYTES_MAX - 128
 # Bodies without a length (forms, HTTP chunks) are collected before each blob is begun.
 UNSIZED_PIECE_BYTES = 4 * limits.MIB
 UNSIZED_BYTES_MAX = limits.GIB
@@ -72,6 +74,8 @@ class _Upload:
     key: DataKey
     hashes: Hashes
     identity: Identity
+    size: int  # 0: not known before its end
+    begun_ns: int
 
     def keep_inline(self, data: bytearray) -> None:
         """Hold small data sealed, for the commit."""
@@ -115,7 +119,7 @@ class ObjectWriter:
         key, hashes = DataKey.make(), Hashes(algorithms)
         session_id = self._sessions.begin_upload()
         stored = Stored(session_id, size or 0, {}, key.wrap(self._kernels.ring))
-        upload = _Upload(stored, key, hashes, identity)
+        upload = _Upload(stored, key, hashes, identity, size or 0, self._nodes.now_ns())
         try:
             if size is None:
                 async with self._unsized:
@@ -157,7 +161,7 @@ class ObjectWriter:
         stored = upload.stored
         blob_id = self._sessions.new_blob_id(stored.session_id)
         placement = self._nodes.place(blob_id)
-        header = _fragment_identity(self._nodes, upload.identity, stored, number)
+        header = _fragment_identity(self._nodes, upload, number)
         kernels = self._kernels
         blob = BlobWriter(
             self._nodes, kernels.codes, kernels.pool, kernels.threads, placement, upload.key.sealer
@@ -210,10 +214,9 @@ class ObjectWriter:
                 return
 
 
-def _fragment_identity(
-    nodes: Nodes, identity: Identity, stored: Stored, number: int
-) -> storage_pb2.FragmentIdentity:
-    return storage_pb2.FragmentIdentity(
+def _fragment_identity(nodes: Nodes, upload: _Upload, number: int) -> storage_pb2.FragmentIdentity:
+    identity, stored = upload.identity, upload.stored
+    header = storage_pb2.FragmentIdentity(
         cluster_id=nodes.topology.record.cluster_id,
         bucket=identity.bucket,
         key=identity.key,
@@ -221,7 +224,15 @@ def _fragment_identity(
         upload_id=identity.upload_id,
         part_number=identity.part_number,
         blob_number=number,
+        object_bytes=upload.size,
+        created_ns=upload.begun_ns,
+        about=identity.about,
     )
+    if header.ByteSize() > HEADER_BYTES_MAX:
+        header.about_cut = True
+        header.about.ClearField("system")
+        header.about.ClearField("user")
+    return header
 
 
 async def _read_exactly(source: ByteSource, size: int) -> bytearray:

@@ -12,11 +12,12 @@ from common import fault_points, faults
 from common.buffers import Buffer, BufferPool
 from common.checksum import crc32c_blocks
 from common.clock import Clock
+from common.limits import IDENTITY_BYTES_MAX
 from proto import scrub_pb2, storage_pb2
 from storagenode.store.disk import Disk
 from storagenode.store.extents import Extent
 from storagenode.store.files import PAGE, align
-from storagenode.store.record import IDENTITY_BYTES_MAX, Record
+from storagenode.store.record import Record
 from storagenode.store.verify import MISSING, Verdict
 
 Piece = bytes | bytearray | memoryview

@@ -14,7 +14,7 @@ from struct import Struct
 
 from common import faults
 from common.checksum import digest
-from common.limits import KIB
+from common.limits import IDENTITY_BYTES_MAX, KIB
 from storagenode.store.files import PAGE, align
 
 MAGIC = b"OSTKFRAG"
@@ -22,7 +22,6 @@ DEAD_MAGIC = b"OSTKDEAD"
 TRAILER_MAGIC = b"OSTKTAIL"
 FORMAT = 1
 PACKED_BYTES_MAX = 64 * KIB
-IDENTITY_BYTES_MAX = 4 * KIB
 
 # magic, format, flags (1: packed), blob id, index, extent, offset, fragment, cell, block bytes,
 # header bytes, identity bytes, trailer offset, record bytes, written ns; then the CRC of all before

@@ -6,6 +6,8 @@ import click
 
 KINDS = {
     "metadata": "cli.recover_metadata",
+    "disk": "cli.recover_disk",
+    "namespace": "cli.recover_namespace",
 }
 
 

@@ -46,6 +46,7 @@ PENDING_WORDS = {
     "in_flight": "of uploads under way",
     "ended": "of ended uploads, for the collector",
     "deleted": "of deleted data, for the collector",
+    "checkpoint": "of checkpoints of the metadata",
     "moved": "of blobs that lie elsewhere now",
 }
 

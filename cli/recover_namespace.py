@@ -13,15 +13,18 @@ from cli.namespace import Cluster, Namespace, Report
 from cli.plan import profile_of
 from cli.survey import Piece, PieceReader, gather
 from common import faults
+from common.clock import SystemClock
 from common.config import load
 from common.erasure.code import load_codes
 from common.keyring import KeyRing
 from metaservice.kv.rocks import RocksStore
 from proto import records_pb2
 from storagenode.config import StorageNodeConfig
+from storagenode.store.files import SystemFiles
 from storagenode.store.survey import Survey
 
 SHOWN_MAX = 20
+JOURNAL = "journal"  # of the metadata, in a disk's folder
 LOST = """\
 What fragments do not know, and so is not back:
 - objects of at most 16 KiB, which live in the metadata; tags; delete markers; version ids
@@ -42,16 +45,18 @@ What fragments do not know, and so is not back:
 @click.option("--meta", type=click.Path(path_type=Path), help="With --disk: the new metadata.")
 @click.option("--keyring", type=click.Path(path_type=Path), help="With --disk: the key ring.")
 @click.option("--region", default="us-east-1", show_default=True, help="With --disk.")
+@click.option("--set-journal-aside", "drops_journal", is_flag=True,
+              help="Although the disks still hold a journal of the metadata.")  # fmt: skip
 @click.option("--no-reading", is_flag=True,
               help="Leave the data unread: ETags are made up, checksums missing.")  # fmt: skip
 def command(  # noqa: PLR0913, PLR0917 - one per option
     directory: Path, disks: tuple[Path, ...], meta: Path | None, keyring: Path | None,
-    region: str, no_reading: bool,
+    region: str, drops_journal: bool, no_reading: bool,
 ) -> None:  # fmt: skip
     """Build new metadata from what the fragments on the disks say of themselves.
 
-    For when the metadata, its journal and its backups are all lost. No node may run. Nothing on the
-    disks is changed. All disks must be here: what is on others is left out.
+    For when the metadata, its journal and its backups are all lost. No node may run. No fragment is
+    changed. All disks must be here: what is on others is left out.
     """
     if disks:
         if meta is None or keyring is None:
@@ -59,10 +64,12 @@ def command(  # noqa: PLR0913, PLR0917 - one per option
         source = Source([path.absolute() for path in disks], meta.absolute(), keyring, region)
     else:
         source = local_source(ClusterFolder(directory))
-    source.check()
+    source.check(drops_journal=drops_journal)
     out = Console(stderr=True)
     with out.status("reading headers") as line:
         report, unknown = asyncio.run(recover(source, not no_reading, line.update))
+    if drops_journal:
+        source.set_journal_aside()
     say(report, unknown)
 
 
@@ -80,8 +87,26 @@ class Source:
         self.profile = profile
         self.nodes: dict[Path, tuple[str, str]] = {}  # of each disk: its node and zone, if known
 
-    def check(self) -> None:
-        """Never write over metadata. raises Invalid"""
+    @property
+    def journals(self) -> list[Path]:
+        """The journals that are still on the disks."""
+        found = [disk / JOURNAL for disk in self.disks]
+        return [folder for folder in found if folder.is_dir() and any(folder.iterdir())]
+
+    def set_journal_aside(self) -> None:
+        """Let the new metadata begin a journal of its own; the old one stays under another name."""
+        for folder in self.journals:
+            SystemFiles().set_aside(folder, f"{JOURNAL}.before-{SystemClock().now_ns()}")
+
+    def check(self, *, drops_journal: bool) -> None:
+        """Never write over metadata, nor beside what is better. raises Invalid"""
+        if self.journals and not drops_journal:
+            raise faults.Invalid(
+                "journal",
+                str(self.journals[0]),
+                "is still there and knows more than fragments do: try `ostraka recover metadata`, "
+                "and only if that fails add --set-journal-aside",
+            )
         if self.meta.exists() and any(self.meta.iterdir()):
             raise faults.Invalid("meta", str(self.meta), "is not empty: move it away first")
 

@@ -12,6 +12,7 @@ from common.keyring import KeyRing
 from common.limits import MIB, PACKAGE_BYTES
 from gateway.objects.encryption import DataKey
 from gateway.objects.stripes import CellSet, open_blocking
+from metaservice import keys
 from proto import records_pb2, storage_pb2
 from storagenode.store.record import Record
 from storagenode.store.survey import Survey
@@ -96,6 +97,8 @@ def gather(surveys: Iterable[Survey]) -> tuple[list[Piece], int]:
     unknown = 0
     for survey in surveys:
         for found in survey.fragments():
+            if found.record.blob_id.startswith(keys.CHECKPOINT_SESSION):
+                continue  # of the metadata itself
             identity = storage_pb2.FragmentIdentity.FromString(found.identity)
             if not identity.bucket or not identity.wrapped_key or not identity.HasField("about"):
                 unknown += 1

@@ -26,7 +26,7 @@ from proto import records_pb2 as proto_dot_records__pb2
 from proto import storage_pb2 as proto_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/scrub.proto\x12\rostraka.scrub\x1a\x13proto/records.proto\x1a\x13proto/storage.proto\"\xaa\x01\n\tWalkBlobs\x12+\n\x04rows\x18\x01 \x01(\x0e\x32\x1d.ostraka.scrub.WalkBlobs.Rows\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x11\n\tupload_id\x18\x03 \x01(\x0c\x12\x10\n\x08position\x18\x04 \x01(\x0c\x12\r\n\x05limit\x18\x05 \x01(\r\",\n\x04Rows\x12\x0c\n\x08VERSIONS\x10\x00\x12\t\n\x05PARTS\x10\x01\x12\x0b\n\x07UPLOADS\x10\x02\"\x8c\x01\n\tNamedBlob\x12&\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x18.ostraka.records.BlobRef\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x12\n\nversion_id\x18\x04 \x01(\x0c\x12\x11\n\tupload_id\x18\x05 \x01(\x0c\x12\x13\n\x0bpart_number\x18\x06 \x01(\r\"L\n\nRowProblem\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\x12\n\nversion_id\x18\x03 \x01(\x0c\x12\r\n\x05words\x18\x04 \x01(\t\"\xa8\x01\n\x0eWalkBlobsReply\x12\'\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x18.ostraka.scrub.NamedBlob\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.ostraka.scrub.RowProblem\x12\x12\n\nupload_ids\x18\x03 \x03(\x0c\x12\x10\n\x08position\x18\x04 \x01(\x0c\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x0c\n\x04rows\x18\x06 \x01(\r\"\x1f\n\x0bLocateBlobs\x12\x10\n\x08\x62lob_ids\x18\x01 \x03(\x0c\"\xa9\x01\n\x07Located\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.ostraka.scrub.Located.State\x12\'\n\x05named\x18\x02 \x01(\x0b\x32\x18.ostraka.scrub.NamedBlob\"H\n\x05State\x12\x0b\n\x07UNKNOWN\x10\x00\x12\t\n\x05NAMED\x10\x01\x12\r\n\tCONDEMNED\x10\x02\x12\r\n\tIN_FLIGHT\x10\x03\x12\t\n\x05\x45NDED\x10\x04\"9\n\x10LocateBlobsReply\x12%\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x16.ostraka.scrub.Located\"N\n\x0b\x42\x61\x64\x46ragment\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t\"@\n\x0fReportFragments\x12-\n\tfragments\x18\x01 \x03(\x0b\x32\x1a.ostraka.scrub.BadFragment\"(\n\x14ReportFragmentsReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\"A\n\x0fVerifyFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\";\n\x07Verdict\x12\r\n\x05\x66\x61ult\x18\x01 \x01(\t\x12\x12\n\nbad_blocks\x18\x02 \x01(\r\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"@\n\x14VerifyFragmentsReply\x12(\n\x08verdicts\x18\x01 \x03(\x0b\x32\x16.ostraka.scrub.Verdictb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/scrub.proto\x12\rostraka.scrub\x1a\x13proto/records.proto\x1a\x13proto/storage.proto\"\xaa\x01\n\tWalkBlobs\x12+\n\x04rows\x18\x01 \x01(\x0e\x32\x1d.ostraka.scrub.WalkBlobs.Rows\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x11\n\tupload_id\x18\x03 \x01(\x0c\x12\x10\n\x08position\x18\x04 \x01(\x0c\x12\r\n\x05limit\x18\x05 \x01(\r\",\n\x04Rows\x12\x0c\n\x08VERSIONS\x10\x00\x12\t\n\x05PARTS\x10\x01\x12\x0b\n\x07UPLOADS\x10\x02\"\x8c\x01\n\tNamedBlob\x12&\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x18.ostraka.records.BlobRef\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x12\n\nversion_id\x18\x04 \x01(\x0c\x12\x11\n\tupload_id\x18\x05 \x01(\x0c\x12\x13\n\x0bpart_number\x18\x06 \x01(\r\"L\n\nRowProblem\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\x12\n\nversion_id\x18\x03 \x01(\x0c\x12\r\n\x05words\x18\x04 \x01(\t\"\xa8\x01\n\x0eWalkBlobsReply\x12\'\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x18.ostraka.scrub.NamedBlob\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.ostraka.scrub.RowProblem\x12\x12\n\nupload_ids\x18\x03 \x03(\x0c\x12\x10\n\x08position\x18\x04 \x01(\x0c\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x0c\n\x04rows\x18\x06 \x01(\r\"\x1f\n\x0bLocateBlobs\x12\x10\n\x08\x62lob_ids\x18\x01 \x03(\x0c\"\xb9\x01\n\x07Located\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.ostraka.scrub.Located.State\x12\'\n\x05named\x18\x02 \x01(\x0b\x32\x18.ostraka.scrub.NamedBlob\"X\n\x05State\x12\x0b\n\x07UNKNOWN\x10\x00\x12\t\n\x05NAMED\x10\x01\x12\r\n\tCONDEMNED\x10\x02\x12\r\n\tIN_FLIGHT\x10\x03\x12\t\n\x05\x45NDED\x10\x04\x12\x0e\n\nCHECKPOINT\x10\x05\"9\n\x10LocateBlobsReply\x12%\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x16.ostraka.scrub.Located\"N\n\x0b\x42\x61\x64\x46ragment\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t\"@\n\x0fReportFragments\x12-\n\tfragments\x18\x01 \x03(\x0b\x32\x1a.ostraka.scrub.BadFragment\"(\n\x14ReportFragmentsReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\"A\n\x0fVerifyFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\";\n\x07Verdict\x12\r\n\x05\x66\x61ult\x18\x01 \x01(\t\x12\x12\n\nbad_blocks\x18\x02 \x01(\r\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"@\n\x14VerifyFragmentsReply\x12(\n\x08verdicts\x18\x01 \x03(\x0b\x32\x16.ostraka.scrub.Verdictb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,21 +46,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOCATEBLOBS']._serialized_start=643
   _globals['_LOCATEBLOBS']._serialized_end=674
   _globals['_LOCATED']._serialized_start=677
-  _globals['_LOCATED']._serialized_end=846
+  _globals['_LOCATED']._serialized_end=862
   _globals['_LOCATED_STATE']._serialized_start=774
-  _globals['_LOCATED_STATE']._serialized_end=846
-  _globals['_LOCATEBLOBSREPLY']._serialized_start=848
-  _globals['_LOCATEBLOBSREPLY']._serialized_end=905
-  _globals['_BADFRAGMENT']._serialized_start=907
-  _globals['_BADFRAGMENT']._serialized_end=985
-  _globals['_REPORTFRAGMENTS']._serialized_start=987
-  _globals['_REPORTFRAGMENTS']._serialized_end=1051
-  _globals['_REPORTFRAGMENTSREPLY']._serialized_start=1053
-  _globals['_REPORTFRAGMENTSREPLY']._serialized_end=1093
-  _globals['_VERIFYFRAGMENTS']._serialized_start=1095
-  _globals['_VERIFYFRAGMENTS']._serialized_end=1160
-  _globals['_VERDICT']._serialized_start=1162
-  _globals['_VERDICT']._serialized_end=1221
-  _globals['_VERIFYFRAGMENTSREPLY']._serialized_start=1223
-  _globals['_VERIFYFRAGMENTSREPLY']._serialized_end=1287
+  _globals['_LOCATED_STATE']._serialized_end=862
+  _globals['_LOCATEBLOBSREPLY']._serialized_start=864
+  _globals['_LOCATEBLOBSREPLY']._serialized_end=921
+  _globals['_BADFRAGMENT']._serialized_start=923
+  _globals['_BADFRAGMENT']._serialized_end=1001
+  _globals['_REPORTFRAGMENTS']._serialized_start=1003
+  _globals['_REPORTFRAGMENTS']._serialized_end=1067
+  _globals['_REPORTFRAGMENTSREPLY']._serialized_start=1069
+  _globals['_REPORTFRAGMENTSREPLY']._serialized_end=1109
+  _globals['_VERIFYFRAGMENTS']._serialized_start=1111
+  _globals['_VERIFYFRAGMENTS']._serialized_end=1176
+  _globals['_VERDICT']._serialized_start=1178
+  _globals['_VERDICT']._serialized_end=1237
+  _globals['_VERIFYFRAGMENTSREPLY']._serialized_start=1239
+  _globals['_VERIFYFRAGMENTSREPLY']._serialized_end=1303
 # @@protoc_insertion_point(module_scope)

@@ -215,10 +215,12 @@ class Located(_message.Message):
         CONDEMNED: Located._State.ValueType  # 2
         IN_FLIGHT: Located._State.ValueType  # 3
         ENDED: Located._State.ValueType  # 4
+        CHECKPOINT: Located._State.ValueType  # 5
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """CONDEMNED: no row names it any more, the collector has it. IN_FLIGHT: its writer session is open.
         ENDED: its session has ended, the collector will walk it. UNKNOWN: nothing knows of it.
+        CHECKPOINT: of the metadata's journal, which knows its own.
         """
 
     UNKNOWN: Located.State.ValueType  # 0
@@ -226,6 +228,7 @@ class Located(_message.Message):
     CONDEMNED: Located.State.ValueType  # 2
     IN_FLIGHT: Located.State.ValueType  # 3
     ENDED: Located.State.ValueType  # 4
+    CHECKPOINT: Located.State.ValueType  # 5
 
     STATE_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int

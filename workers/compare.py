@@ -147,6 +147,8 @@ class Comparison:
             return "deleted"
         if located.state == Located.IN_FLIGHT:
             return "in_flight"
+        if located.state == Located.CHECKPOINT:
+            return "checkpoint"
         if located.state == Located.ENDED or self._now_ns - fragment.written_ns < GRACE_NS:
             return "ended"
         return ORPHAN

@@ -234,7 +234,7 @@ async def _state_unowned(
     transaction: Transaction, blob_id: bytes
 ) -> "scrub_pb2.Located.State.ValueType":
     if blob_id.startswith(keys.CHECKPOINT_SESSION):
-        return Located.IN_FLIGHT  # the journal drops its old checkpoints itself
+        return Located.CHECKPOINT  # the journal drops its old ones itself
     session_id = int.from_bytes(blob_id[:8], "big")
     stored = await transaction.get_unchecked(keys.session(session_id))
     if stored is None:

@@ -211,8 +211,12 @@ async def test_what_is_not_named_counts_only_when_nothing_knows_of_it(cluster: C
         blob_id=b"\x01" * 16, plain_bytes=99, k=4, m=2, cell_bytes=FULL_CELL_BYTES, layout=1
     )
     cluster.on[1].put(stranger, 0)
+    checkpoint = records_pb2.BlobRef()
+    checkpoint.CopyFrom(stranger)
+    checkpoint.blob_id = keys.CHECKPOINT_SESSION + b"\x01" * 8
+    cluster.on[1].put(checkpoint, 0)
     assert await cluster.check() == []
-    assert cluster.comparison.seen.pending == {"in_flight": 6, "ended": 1}
+    assert cluster.comparison.seen.pending == {"in_flight": 6, "ended": 1, "checkpoint": 1}
     bench.clock.advance(limits.GARBAGE_GRACE_S + 1)
     (finding,) = await cluster.check()
     assert (finding.kind, finding.named.blob.blob_id) == ("orphan", stranger.blob_id)

@@ -55,7 +55,12 @@ class NodeJournal:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "journal")
         files.make_folder(settings.folder)
-        self._state = states.load(files, settings.folder)
+        try:
+            self._state = states.load(files, settings.folder)
+        except faults.Corrupt as corrupt:
+            # As if the disk were new: another id tells everybody that this memory is lost.
+            log.error("the journal's state is lost: %s", faults.in_words(corrupt))
+            self._state = states.make()
         self._segments = self._find_segments()
         self._open: Segment | None = None
         self._last: _Append | None = None  # of the open segment

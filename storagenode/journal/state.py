@@ -29,11 +29,16 @@ class State:
     header: journal_pb2.Header = field(default_factory=journal_pb2.Header)
 
 
+def make() -> State:
+    """A new one, of a new id; not on disk yet."""
+    return State(journal_id=secrets.token_bytes(16))
+
+
 def load(files: Files, folder: Path) -> State:
     """Read the state; a new one with a new id is not on disk yet. raises Corrupt, Invalid"""
     data = files.read_file(folder / _NAME)
     if data is None:
-        return State(journal_id=secrets.token_bytes(16))
+        return make()
     body = data[len(MAGIC) + _CRC_BYTES :]
     if data[: len(MAGIC)] != MAGIC:
         raise faults.Invalid("journal", str(folder), "of another format")

@@ -32,6 +32,8 @@ from gateway.objects.reader import ObjectReader
 from gateway.objects.writer import Kernels, ObjectWriter
 from metaservice import keys
 from metaservice.client import MetaClient, Method, WriterSession
+from metaservice.journal.nodes import JournalNodes
+from metaservice.journal.service import JournalOptions, MetadataJournal
 from metaservice.kv.rocks import RocksStore
 from metaservice.operations.nodes import CLUSTER_ID, EPOCH, REGION, NodeRegistry
 from metaservice.operations.upkeep import BucketSweeper, TransactionTrimmer, UploadTrimmer
@@ -39,6 +41,8 @@ from metaservice.server import MetaServer
 from metaservice.transaction import Transaction
 from proto import admin_pb2, meta_pb2, records_pb2
 from storagenode.client import NodeClient
+from storagenode.journal.handlers import JournalHandlers
+from storagenode.journal.journal import JournalSettings, NodeJournal
 from storagenode.reporter import Reporter
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.store.compact import compact_all
@@ -62,6 +66,9 @@ META = "meta"
 HEARTBEAT_S = TOPOLOGY_S = REPORTS_S = 1.0
 NODE_UPKEEP_S = 30.0
 META_UPKEEP_S = 10.0
+JOURNAL_S = 2.0
+JOURNAL_CHUNK_BYTES = 512 * limits.KIB
+JOURNAL = JournalOptions(copies_min=1, patience_s=1.0, checkpoint_bytes=limits.MIB, keep_s=0.0)
 GARBAGE_S = 5.0
 SCRUB = ScrubSettings(14 * 86_400.0, limits.MIB, 64 * limits.MIB, 600.0)
 STATES = {
@@ -139,6 +146,11 @@ class MetaMember(Member):
 
     store: RocksStore
     registry: NodeRegistry | None = None
+    journal: type[MetadataJournal] = MetadataJournal
+
+    def __init__(self, loop: SimulatedLoop, name: str, ring: KeyRing, codes: Codes) -> None:
+        super().__init__(loop, name)
+        self._ring, self._codes = ring, codes
 
     async def run(self) -> None:
         process, clock = self.process, self.clock
@@ -150,7 +162,19 @@ class MetaMember(Member):
         self.store = RocksStore(Path("/meta/rows"), self._poisoned, open_database)
         server = MetaServer(self.store, clock)
         await server.transactor.write(_identify, meta_pb2.FinishGarbageReply)
+        nodes = JournalNodes(
+            self.store,
+            server.registry,
+            lambda name, host, port: NodeClient(name, host, port, SECRET),
+            "",
+        )
+        self.metadata_journal = self.journal(
+            self.store, nodes, self._ring, clock, self._codes, JOURNAL
+        )
+        await self.metadata_journal.start()
         self._supervisor = Supervisor(clock)
+        self._supervisor.add("journal", JOURNAL_S, self.metadata_journal.step)
+        self._supervisor.add("checkpoint", JOURNAL_S, self.metadata_journal.checkpoint_step)
         for name, upkeep in (
             ("trim_transactions", TransactionTrimmer()),
             ("trim_uploads", UploadTrimmer()),
@@ -202,7 +226,10 @@ class NodeMember(Member):
         self.store = FragmentStore([disk], clock, pool)
         self._incarnation = clock.now_ns()
         server = NodeServer(self.store, self.name, self.name, self._incarnation)
-        frames = FrameServer(server.handlers(), SECRET, slots=PoolSlots(pool))
+        place = JournalSettings(Path("/", self.name, "journal"), JOURNAL_CHUNK_BYTES, 0)
+        self.journal = NodeJournal(place, files, pool)
+        journal = JournalHandlers(self.journal, self.name, self.name).handlers()
+        frames = FrameServer({**server.handlers(), **journal}, SECRET, slots=PoolSlots(pool))
         await frames.start(self.name, PORT)
         meta = FrameClient(META, PORT, SECRET)
         await meta.start()

@@ -308,6 +308,10 @@ class SimulatedDatabase:
             keys = self._keys[first : min(last, first + limit)]
         return [(key, self._rows[key]) for key in keys]
 
+    def snapshot(self) -> "SimulatedSnapshot":
+        """The rows of now."""
+        return SimulatedSnapshot(sorted(self._rows.items()))
+
     def write(self, puts: Mapping[bytes, bytes], deletes: Iterable[bytes] = ()) -> None:
         """Write rows into memory and the log. raises Unavailable"""
         self._medium.step(self._process)
@@ -338,3 +342,16 @@ class SimulatedDatabase:
 
     def close(self) -> None:
         """Close; what was written survives a clean end."""
+
+
+class SimulatedSnapshot:
+    """The rows of one moment: common.rocks.Snapshot."""
+
+    def __init__(self, rows: list[tuple[bytes, bytes]]) -> None:
+        self._rows = rows
+
+    def scan(self, begin: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Read at most `limit` rows of [begin, end)."""
+        first = bisect_left(self._rows, (begin, b""))
+        last = bisect_left(self._rows, (end, b""))
+        return self._rows[first : min(last, first + limit)]

@@ -36,9 +36,9 @@ def deterministic(seed: str, media: dict[str, Medium]) -> Iterator[None]:
     chance, serials = random.Random(seed), itertools.count()
 
     def number(self: Any) -> int:
-        serial: int | None = self.__dict__.get("_simulated_serial")
+        serial: int | None = getattr(self, "_simulated_serial", None)
         if serial is None:
-            serial = self.__dict__["_simulated_serial"] = next(serials)
+            serial = self._simulated_serial = next(serials)
         return serial
 
     def open_index(folder: Path, *_: int) -> SimulatedDatabase:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from metaservice import keys
 from metaservice.kv.interface import decode_counter
 from metaservice.kv.rocks import RocksStore
 from metaservice.operations import garbage, repairs
@@ -59,6 +60,7 @@ def check_quiet(
         (record.blob_id, record.index, disk_id)
         for disk_id, name in disks.items()
         for record in nodes[name].disks[0].index.all()
+        if not record.blob_id.startswith(keys.CHECKPOINT_SESSION)  # the journal's own
     }
     for blob_id, index, disk_id in sorted(wanted.keys() - found):
         if disks.get(disk_id, "wiped") not in damage.disks and disk_id in disks:

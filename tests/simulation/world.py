@@ -46,6 +46,7 @@ from tests.simulation.plan import (
     Plan,
     Request,
 )
+from tests.simulation.recovery import check_recovery
 
 SETTLE_S = 20.0
 ROUND_S_MAX = 600.0
@@ -118,7 +119,8 @@ class World:
         )
         self.history = History()
         ring = KeyRing({b"key1": bytes(32)}, b"key1")
-        self.meta = MetaMember(loop, META)
+        self._kit = ring, CODES
+        self.meta = MetaMember(loop, META, ring, CODES)
         self.nodes = {name: node(loop, name) for name in ZONES}
         self.gateways = {name: GatewayMember(loop, name, ring, CODES) for name in GATEWAYS}
         self.workers = WorkersMember(loop, WORKERS)
@@ -175,6 +177,10 @@ class World:
         stores = {name: node.store for name, node in self.nodes.items()}
         damage = Damage(self.nemesis.damaged, self.nemesis.forgetful, self._strays)
         check_quiet(self.meta.store, stores, damage, self.history)
+        self.loop.kill(self.meta.process)
+        disks = {name: node.store.disks[0].identity.disk_id for name, node in self.nodes.items()}
+        kit = self._kit
+        await check_recovery(self.meta.store, disks, self.meta.clock, kit, self.history)
 
     async def _round(self, number: int) -> None:
         """Each client makes its requests, one after another."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "bench": "cli.bench",
     "fsck": "cli.fsck",
     "recover": "cli.recover",
+    "backup": "cli.backup",
 }
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 

@@ -8,10 +8,10 @@ import asyncio
 import datetime
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -28,6 +28,7 @@ from common.limits import MIB
 from common.rocks import RocksDatabase
 from metaservice.journal.blobs import BlobKeeper
 from metaservice.journal.recovery import Recovery, Report
+from metaservice.kv.interface import Row
 from proto import journal_pb2
 from storagenode.client import Method, NodeClient
 
@@ -45,6 +46,16 @@ class Source:
     keyring_file: Path
     target: Path
     cluster_id: str  # empty: that of the nodes
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What is wanted. base: rows to begin with, instead of a checkpoint on the nodes."""
+
+    until_ns: int | None = None
+    accept_loss: bool = False
+    base: Callable[[KeyRing], AsyncIterator[list[Row]]] | None = None
+    is_base_all: bool = False  # nothing that came after it is wanted
 
 
 @click.command("metadata")
@@ -79,10 +90,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     Exit code 0: the new folder has everything that was acknowledged; 1: it could not be done, or
     only with a loss, which is then named; nothing was written.
     """
-    until_ns = None
-    if until is not None:
-        until_ns = int(until.replace(tzinfo=datetime.UTC).timestamp()) * 10**9 + 10**9 - 1
-    how = How(until_ns, accept_loss)
+    how = How(moment_ns(until), accept_loss)
     if addresses:
         if secret_file is None or keyring_file is None or target is None:
             raise click.UsageError("--nodes needs --secret, --keyring and --target")
@@ -94,12 +102,11 @@ def command(  # noqa: PLR0913 - one parameter per option
     show(report)
 
 
-@dataclass(frozen=True, slots=True)
-class How:
-    """What is wanted."""
-
-    until_ns: int | None = None
-    accept_loss: bool = False
+def moment_ns(until: datetime.datetime | None) -> int | None:
+    """The end of a second, UTC."""
+    if until is None:
+        return None
+    return int(until.replace(tzinfo=datetime.UTC).timestamp()) * 10**9 + 10**9 - 1
 
 
 def recover_local(folder: ClusterFolder, how: How) -> Report:
@@ -193,17 +200,11 @@ class NodeSet:
         await asyncio.gather(*[client.stop() for client in self._by_address.values()])
 
 
-async def recover(source: Source, how: How, count: int, base: Any = None) -> Report:
+async def recover(source: Source, how: How, count: int) -> Report:
     """Bring metadata back into the target folder, which appears when it is whole.
 
-    base     makes the rows to begin with, instead of those of a checkpoint on the nodes
     raises   Invalid (target in use), NotFound, Unavailable (what is missing)
     """
-    target, building = source.target, source.target.with_name(source.target.name + ".recovering")
-    if target.exists() and any(target.iterdir()):
-        raise faults.Invalid(
-            "metadata", str(target), "is not empty: move it away first if it is worthless"
-        )
     ring = KeyRing.load(source.keyring_file)
     nodes = NodeSet(source.addresses, source.secret)
     try:
@@ -213,26 +214,42 @@ async def recover(source: Source, how: How, count: int, base: Any = None) -> Rep
         recovery = Recovery(nodes, ring, keeper, SystemClock(), cluster_id)
         click.echo(f"{len(nodes.names)} of {count} storage nodes answer", err=True)
         await recovery.take_over(nodes.names)
-        shutil.rmtree(building, ignore_errors=True)
-        database = RocksDatabase(building)
-        try:
-            await recovery.restore(database, how.until_ns, base(ring) if base else None)
+        with new_engine(source.target) as database:
+            base = how.base(ring) if how.base is not None else None
+            await recovery.restore(database, how.until_ns, base, how.is_base_all)
             if recovery.report.losses and not how.accept_loss:
                 raise faults.Unavailable(
                     "; ".join(recovery.report.losses)
                     + ". Bring these nodes back, or accept the loss with --accept-loss"
                 )
             recovery.finish(database)
+        await recovery.announce()
+        return recovery.report
+    finally:
+        await nodes.stop()
+
+
+@contextmanager
+def new_engine(target: Path) -> Iterator[RocksDatabase]:
+    """An engine to be filled; its folder appears when that went well. raises Invalid (in use)"""
+    if target.exists() and any(target.iterdir()):
+        raise faults.Invalid(
+            "metadata", str(target), "is not empty: move it away first if it is worthless"
+        )
+    building = target.with_name(target.name + ".recovering")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        database = RocksDatabase(building)
+        try:
+            yield database
+            database.sync_blocking()
         finally:
             database.close()
         if target.exists():
             target.rmdir()
         building.rename(target)
-        await recovery.announce()
-        return recovery.report
     finally:
         shutil.rmtree(building, ignore_errors=True)
-        await nodes.stop()
 
 
 def show(report: Report) -> None:

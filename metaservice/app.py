@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from common import fault_points, faults
@@ -17,6 +18,7 @@ from common.supervisor import Supervisor
 from common.telemetry import configure_logging
 from metaservice import keys
 from metaservice.config import MetaServiceConfig
+from metaservice.journal.export import export_rows
 from metaservice.journal.nodes import JournalNodes
 from metaservice.journal.service import JournalOptions, MetadataJournal
 from metaservice.journal.writer import end_journal
@@ -53,8 +55,9 @@ class MetaServiceApp:
         self._frames = FrameServer(self._meta.handlers(), secret=secret)
         self._journal = self._make_journal(secret)
         control = MetaControl(
-            self._meta.transactor, self._meta.nodes, self._ring, config.engine, self._journal
-        )
+            self._meta.transactor, self._meta.nodes, self._ring, config.engine, self._journal,
+            self._make_export(),
+        )  # fmt: skip
         self._rpc = RpcServer(
             {SERVICE: partial(admin_pb2_grpc.add_MetaControlServicer_to_server, control)}
         )
@@ -98,6 +101,12 @@ class MetaServiceApp:
                 config.journal_keep_s,
             ),
         )
+
+    def _make_export(self) -> Callable[[], AsyncIterator[admin_pb2.ExportChunk]] | None:
+        store = self._store
+        if not isinstance(store, RocksStore):
+            return None
+        return lambda: export_rows(store, self._ring, self._clock)
 
     async def start(self) -> None:
         """Check or write the cluster's identity, then listen."""

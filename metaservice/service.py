@@ -1,10 +1,11 @@
 """The control plane of the metadata service: cluster status, accounts, keys, disk states."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from google.protobuf.message import Message
 
+from common import faults
 from common.keyring import KeyRing
 from common.rpc import answer
 from metaservice.journal.service import MetadataJournal
@@ -23,6 +24,13 @@ OFF = {
 }
 
 
+Export = Callable[[], AsyncIterator[admin_pb2.ExportChunk]]
+
+
+async def _refuse(fault: faults.Fault) -> None:
+    raise fault
+
+
 class MetaControl(admin_pb2_grpc.MetaControlServicer):
     """gRPC messages to operations."""
 
@@ -33,9 +41,11 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         ring: KeyRing,
         engine: str,
         journal: MetadataJournal | None = None,
+        export: Export | None = None,
     ) -> None:
         """engine   name of the metadata engine, as configured"""
         self._journal = journal
+        self._export = export
         self._engine = engine
         self._transactor = transactor
         self._nodes = nodes
@@ -46,6 +56,17 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         # Not `read`, which waits for what is not durable yet: status tells of waiting, too.
         transaction = Transaction(self._transactor.store, self._transactor.clock)
         return await answer(context, self._status(transaction))
+
+    async def ExportMetadata(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """Stream a consistent copy of all rows; commits go on meanwhile."""
+        if self._export is None:
+            await answer(context, _refuse(faults.Unsupported("the engine has nothing to export")))
+            return
+        try:
+            async for chunk in self._export():
+                yield chunk
+        except faults.Fault as fault:
+            await answer(context, _refuse(fault))
 
     async def CreateAccount(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._write(

@@ -125,6 +125,87 @@ class JournalStatus(_message.Message):
 Global___JournalStatus: _TypeAlias = JournalStatus  # noqa: Y015
 
 @_typing.final
+class ExportMetadataRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportMetadataRequest: _TypeAlias = ExportMetadataRequest  # noqa: Y015
+
+@_typing.final
+class ExportHeader(_message.Message):
+    """A consistent copy of all metadata, sealed under a key of its own that the cluster's key ring wraps. First comes the
+    header, then pieces of parts; each part opens on its own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_NS_FIELD_NUMBER: _builtins.int
+    WRAPPED_KEY_FIELD_NUMBER: _builtins.int
+    format: _builtins.int
+    cluster_id: _builtins.str
+    sequence: _builtins.int
+    """of the journal: everything up to here is in it; 0: there was none"""
+    time_ns: _builtins.int
+    wrapped_key: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        format: _builtins.int = ...,
+        cluster_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        time_ns: _builtins.int = ...,
+        wrapped_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "format", b"format", "sequence", b"sequence", "time_ns", b"time_ns", "wrapped_key", b"wrapped_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportHeader: _TypeAlias = ExportHeader  # noqa: Y015
+
+@_typing.final
+class ExportChunk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    ENDS_PART_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    ends_part: _builtins.bool
+    row_count: _builtins.int
+    """of the part, with its last piece"""
+    @_builtins.property
+    def header(self) -> Global___ExportHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ExportHeader | None = ...,
+        data: _builtins.bytes = ...,
+        ends_part: _builtins.bool = ...,
+        row_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "ends_part", b"ends_part", "header", b"header", "row_count", b"row_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportChunk: _TypeAlias = ExportChunk  # noqa: Y015
+
+@_typing.final
 class NodeState(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

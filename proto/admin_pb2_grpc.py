@@ -82,6 +82,11 @@ class MetaControlStub:
                 request_serializer=proto_dot_admin__pb2.SetDiskStateRequest.SerializeToString,
                 response_deserializer=proto_dot_admin__pb2.SetDiskStateReply.FromString,
                 _registered_method=True)
+        self.ExportMetadata = channel.unary_stream(
+                '/ostraka.admin.MetaControl/ExportMetadata',
+                request_serializer=proto_dot_admin__pb2.ExportMetadataRequest.SerializeToString,
+                response_deserializer=proto_dot_admin__pb2.ExportChunk.FromString,
+                _registered_method=True)
         self.WalkBlobs = channel.unary_unary(
                 '/ostraka.admin.MetaControl/WalkBlobs',
                 request_serializer=proto_dot_scrub__pb2.WalkBlobs.SerializeToString,
@@ -161,6 +166,12 @@ class MetaControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportMetadata(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WalkBlobs(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -232,6 +243,11 @@ def add_MetaControlServicer_to_server(servicer, server):
                     servicer.SetDiskState,
                     request_deserializer=proto_dot_admin__pb2.SetDiskStateRequest.FromString,
                     response_serializer=proto_dot_admin__pb2.SetDiskStateReply.SerializeToString,
+            ),
+            'ExportMetadata': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportMetadata,
+                    request_deserializer=proto_dot_admin__pb2.ExportMetadataRequest.FromString,
+                    response_serializer=proto_dot_admin__pb2.ExportChunk.SerializeToString,
             ),
             'WalkBlobs': grpc.unary_unary_rpc_method_handler(
                     servicer.WalkBlobs,
@@ -497,6 +513,33 @@ class MetaControl:
             '/ostraka.admin.MetaControl/SetDiskState',
             proto_dot_admin__pb2.SetDiskStateRequest.SerializeToString,
             proto_dot_admin__pb2.SetDiskStateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ostraka.admin.MetaControl/ExportMetadata',
+            proto_dot_admin__pb2.ExportMetadataRequest.SerializeToString,
+            proto_dot_admin__pb2.ExportChunk.FromString,
             options,
             channel_credentials,
             insecure,

@@ -123,10 +123,12 @@ class Recovery:
         sink: RowSink,
         until_ns: int | None = None,
         base: AsyncIterator[list[Row]] | None = None,
+        is_base_all: bool = False,
     ) -> None:
         """Write the rows of the newest moment, or of one, into an empty engine; not synced yet.
 
         base     rows to begin with, instead of a checkpoint's on the nodes: of a backup
+        is_base_all   nothing that came after it is wanted
         raises   Unavailable if there is no checkpoint that can be read
         """
         if base is None:
@@ -138,6 +140,8 @@ class Recovery:
             position = journal_pb2.Position.FromString(sink.get(POSITION) or b"")
             self.report.checkpoint_sequence = position.end_sequence - 1
         self.report.sequence = self.report.checkpoint_sequence
+        if is_base_all:
+            return
         group: dict[bytes, bytes | None] = {}
         first = 0
         async for sequence, body in self._records(self.report.checkpoint_sequence + 1):

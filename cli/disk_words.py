@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from proto import records_pb2
+from proto import admin_pb2, records_pb2
 
 CONDITIONS = {
     "failed": "has failed a write or sync: restart its node once the disk is well",
@@ -30,3 +30,22 @@ def damage_problems(disks: Iterable[records_pb2.Disk], away: set[str]) -> list[s
         for disk in disks
         if disk.damaged_fragments and disk.node_name not in away
     ]
+
+
+def comparison_problems(reply: admin_pb2.ClusterStatusReply) -> list[str]:
+    """What the comparison of metadata and disks found that repair cannot mend."""
+    problems = []
+    if reply.metadata_doubtful:
+        problems.append(
+            "metadata: some rows cannot be read; nothing is collected until the service was "
+            "restored or started again"
+        )
+    scrub = reply.scrub
+    for kind, words in (
+        ("lost", "blobs have too few fragments left: `ostraka fsck` names their objects"),
+        ("metadata", "rows of the metadata contradict one another: `ostraka fsck` names them"),
+    ):
+        count = max(scrub.found.get(kind, 0), scrub.found_before.get(kind, 0))
+        if count:
+            problems.append(f"{count} {words}")
+    return problems

@@ -5,7 +5,7 @@ Pure: no I/O. Its keys are the documented JSON form.
 
 from typing import Any
 
-from cli.disk_words import condition_words, damage_problems
+from cli.disk_words import comparison_problems, condition_words, damage_problems
 from common.placement.survival import UNREADABLE, survives
 from common.placement.topology import Topology
 from proto import admin_pb2, records_pb2
@@ -51,6 +51,7 @@ def describe_cluster(picture: Picture, reply: admin_pb2.ClusterStatusReply) -> N
     }
     problems = list(troubles)  # a node that is away is named once, however many disks it has
     problems += damage_problems(disks, away)
+    problems += comparison_problems(reply)
     if reply.degraded_blobs:
         problems.append(f"{reply.degraded_blobs} blobs miss a fragment or lie off their zone")
     picture["survives"] = survives(topology, profile, away)

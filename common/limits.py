@@ -72,6 +72,7 @@ SESSION_LEASE_S = 30.0  # a writer session not renewed for this long may be fenc
 SESSION_RENEW_S = 5.0
 SESSION_AGE_S_MAX = 600.0  # replaced by a new one after this
 GARBAGE_GRACE_S = 900.0  # physical delete no earlier than this after the commit
+QUARANTINE_S = 1 * DAY  # a fragment that nothing knows of is kept at least so long
 TRANSACTION_ID_KEEP_S = 1 * DAY  # an unknown commit result can be asked for this long
 COMPLETED_UPLOAD_KEEP_S = 2 * DAY  # CompleteMultipartUpload stays idempotent this long
 

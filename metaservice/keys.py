@@ -29,6 +29,8 @@
   U     bucket_id, counter name                    counter
   z     bucket_id                                  (empty: a deleted bucket with uploads to abort)
   W     header, position                           the journal's own notes of the engine
+  S     scrub name                                 ScrubState: where a comparison stands
+  F     disk_id, blob_id, index                    time when an unknown fragment was first seen
   C     name                                       single values: clock floor, cluster id ...;
                                                    counters: blobs awaiting repair, garbage rows
 
@@ -199,6 +201,14 @@ def usage(bucket_id: int, counter: str) -> bytes:
 
 def deleted_bucket(bucket_id: int) -> bytes:
     return b"z" + uint64(bucket_id)
+
+
+def scrub(name: str) -> bytes:
+    return b"S" + name.encode()
+
+
+def quarantine(disk_id: int, blob_id: bytes, index: int) -> bytes:
+    return b"F" + uint64(disk_id) + blob_id + bytes([index])
 
 
 def single(name: str) -> bytes:

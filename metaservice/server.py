@@ -20,6 +20,7 @@ from metaservice.operations import (
     listing,
     multipart,
     objects,
+    quarantine,
     repairs,
     sessions,
     tagging,
@@ -36,6 +37,12 @@ Operation = Callable[..., Awaitable[Any]]
 CALLS = Counter("ostraka_meta_calls", "Calls of the hot plane", ["method"])
 REFUSALS = Counter(
     "ostraka_meta_refusals", "Calls of the hot plane that ended as a fault", ["method", "fault"]
+)
+
+
+# Calls of those who delete what the metadata does not name.
+COLLECTING = frozenset(
+    ("list_garbage", "expand_garbage", "list_ended_sessions", "check_blobs", "quarantine")
 )
 
 
@@ -75,8 +82,6 @@ class MetaServer:
             Method.LIST_REPAIRS: repairs.list_repairs,
             Method.RENEW_SESSION: self._sessions.renew_session,
             Method.USAGE: usage.usage,
-            Method.WALK_BLOBS: self._inspector.walk_blobs,
-            Method.LOCATE_BLOBS: self._inspector.locate_blobs,
         }
         writes: dict[Method, Operation] = {
             Method.CREATE_BUCKET: buckets.create_bucket,
@@ -98,8 +103,9 @@ class MetaServer:
             Method.MARK_WALKED: sessions.mark_walked,
             Method.TRIM_CHANGES: changes.trim_changes,
             Method.REPORT_BAD: repairs.report_bad,
-            Method.REPORT_FRAGMENTS: self._inspector.report_fragments,
         }
+        reads |= self._checking_reads()
+        writes |= self._checking_writes()
         table = {method: Entry(*REPLIES[method], Kind.READ, run) for method, run in reads.items()}
         table |= {
             method: Entry(*REPLIES[method], Kind.WRITE, run) for method, run in writes.items()
@@ -115,7 +121,38 @@ class MetaServer:
         )
         return table
 
+    def _checking_reads(self) -> dict[Method, Operation]:
+        return {
+            Method.WALK_BLOBS: self._inspector.walk_blobs,
+            Method.LOCATE_BLOBS: self._inspector.locate_blobs,
+            Method.LOAD_SCRUB: quarantine.load_scrub,
+        }
+
+    def _checking_writes(self) -> dict[Method, Operation]:
+        return {
+            Method.REPORT_FRAGMENTS: self._inspector.report_fragments,
+            Method.SAVE_SCRUB: quarantine.save_scrub,
+            Method.QUARANTINE: quarantine.quarantine,
+            Method.RELEASE: quarantine.release,
+        }
+
     def _handler(self, name: str, entry: Entry) -> Handler:
+        if name in COLLECTING:
+            return self._unless_doubtful(self._plain_handler(name, entry))
+        return self._plain_handler(name, entry)
+
+    def _unless_doubtful(self, handler: Handler) -> Handler:
+        """Refuse what ends in deletions while rows cannot be read: absence proves nothing then."""
+
+        async def handle(call: Call) -> Answer:
+            if self.transactor.is_doubtful:
+                raise faults.Unavailable("the metadata is doubtful: nothing is collected")
+            answer = handler(call)
+            return answer if isinstance(answer, Answer) else await answer
+
+        return handle
+
+    def _plain_handler(self, name: str, entry: Entry) -> Handler:
         if entry.kind is Kind.READ:
             return self._reader(name, entry)
         if entry.kind is Kind.MANY:

@@ -10,7 +10,7 @@ from common.keyring import KeyRing
 from common.rpc import answer
 from metaservice.journal.service import MetadataJournal
 from metaservice.journal.survival import ONE_DISK, JournalPicture
-from metaservice.operations import garbage, repairs
+from metaservice.operations import garbage, quarantine, repairs
 from metaservice.operations.credentials import CredentialOperations
 from metaservice.operations.inspection import Inspector
 from metaservice.operations.nodes import NodeOperations
@@ -132,6 +132,8 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
                 )
                 for node in health.health
             ],
+            scrub=await quarantine.load_scrub(transaction, scrub_pb2.LoadScrub()),
+            metadata_doubtful=self._transactor.is_doubtful,
             degraded_blobs=await repairs.degraded_count(transaction),
             garbage_pending=await garbage.pending_count(transaction),
             metadata_engine=self._engine,

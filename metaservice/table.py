@@ -54,6 +54,10 @@ class Method(IntEnum):
     WALK_BLOBS = 82
     LOCATE_BLOBS = 83
     REPORT_FRAGMENTS = 84
+    LOAD_SCRUB = 85
+    SAVE_SCRUB = 86
+    QUARANTINE = 87
+    RELEASE = 88
 
 
 class Kind(IntEnum):
@@ -117,5 +121,9 @@ REPLIES: dict[Method, tuple[type[Message], type[Message]]] = {
     Method.USAGE: (meta_pb2.Usage, meta_pb2.UsageReply),
     Method.WALK_BLOBS: (scrub_pb2.WalkBlobs, scrub_pb2.WalkBlobsReply),
     Method.LOCATE_BLOBS: (scrub_pb2.LocateBlobs, scrub_pb2.LocateBlobsReply),
+    Method.LOAD_SCRUB: (scrub_pb2.LoadScrub, scrub_pb2.ScrubState),
+    Method.SAVE_SCRUB: (scrub_pb2.SaveScrub, scrub_pb2.ScrubState),
+    Method.QUARANTINE: (scrub_pb2.Quarantine, scrub_pb2.QuarantineReply),
+    Method.RELEASE: (scrub_pb2.Release, scrub_pb2.ReleaseReply),
     Method.REPORT_FRAGMENTS: (scrub_pb2.ReportFragments, scrub_pb2.ReportFragmentsReply),
 }

@@ -5,6 +5,7 @@ effect. A write names a transaction id; its first reply is stored in the same co
 who lost the answer may ask again.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from secrets import token_bytes
 from typing import TypeVar
@@ -17,6 +18,7 @@ from metaservice import keys
 from metaservice.kv.interface import CommitOutcome, Mutation, Row, Store
 from proto import meta_pb2, records_pb2
 
+log = logging.getLogger(__name__)
 ReplyT = TypeVar("ReplyT", bound=Message)
 ResultT = TypeVar("ResultT")
 
@@ -142,13 +144,15 @@ class Transactor:
     def __init__(self, store: Store, clock: Clock) -> None:
         self.store = store
         self.clock = HybridClock(clock, store)
+        self.is_doubtful = False  # rows could not be read: nobody may conclude from absence
 
     async def read(self, body: Callable[[Transaction], Awaitable[ResultT]]) -> ResultT:
         """Run a body that writes nothing; answers, refusals too, tell only what is durable."""
         pending_reads = self.store.pending_reads
         try:
             result = await body(Transaction(self.store, self.clock))
-        except faults.Fault:
+        except faults.Fault as fault:
+            self._doubt(fault)
             await self._settle(pending_reads)
             raise
         await self._settle(pending_reads)
@@ -171,9 +175,15 @@ class Transactor:
         pending_reads = self.store.pending_reads
         try:
             return await self._write(body, reply_type, writer)
-        except faults.Fault:
+        except faults.Fault as fault:
+            self._doubt(fault)
             await self._settle(pending_reads)
             raise
+
+    def _doubt(self, fault: faults.Fault) -> None:
+        if isinstance(fault, faults.Corrupt) and not self.is_doubtful:
+            log.critical("metadata cannot be read; nothing is collected any more: %s", fault)
+            self.is_doubtful = True
 
     async def _write(
         self,

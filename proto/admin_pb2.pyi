@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from proto import records_pb2 as _records_pb2
+from proto import scrub_pb2 as _scrub_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -44,15 +45,23 @@ class ClusterStatusReply(_message.Message):
     GARBAGE_PENDING_FIELD_NUMBER: _builtins.int
     METADATA_ENGINE_FIELD_NUMBER: _builtins.int
     METADATA_SURVIVES_FIELD_NUMBER: _builtins.int
+    SCRUB_FIELD_NUMBER: _builtins.int
+    METADATA_DOUBTFUL_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
     degraded_blobs: _builtins.int
     garbage_pending: _builtins.int
     metadata_engine: _builtins.str
     metadata_survives: _builtins.str
+    metadata_doubtful: _builtins.bool
+    """rows could not be read: nothing is collected until a restart"""
     @_builtins.property
     def topology(self) -> _records_pb2.Topology: ...
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeState]: ...
+    @_builtins.property
+    def scrub(self) -> _scrub_pb2.ScrubState:
+        """the workers' comparison of metadata and disks"""
+
     @_builtins.property
     def journal(self) -> Global___JournalStatus: ...
     def __init__(
@@ -64,11 +73,13 @@ class ClusterStatusReply(_message.Message):
         garbage_pending: _builtins.int = ...,
         metadata_engine: _builtins.str = ...,
         metadata_survives: _builtins.str = ...,
+        scrub: _scrub_pb2.ScrubState | None = ...,
+        metadata_doubtful: _builtins.bool = ...,
         journal: Global___JournalStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal", "topology", b"topology"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal", "scrub", b"scrub", "topology", b"topology"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_blobs", b"degraded_blobs", "garbage_pending", b"garbage_pending", "journal", b"journal", "metadata_engine", b"metadata_engine", "metadata_survives", b"metadata_survives", "nodes", b"nodes", "topology", b"topology"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_blobs", b"degraded_blobs", "garbage_pending", b"garbage_pending", "journal", b"journal", "metadata_doubtful", b"metadata_doubtful", "metadata_engine", b"metadata_engine", "metadata_survives", b"metadata_survives", "nodes", b"nodes", "scrub", b"scrub", "topology", b"topology"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

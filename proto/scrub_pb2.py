@@ -26,13 +26,17 @@ from proto import records_pb2 as proto_dot_records__pb2
 from proto import storage_pb2 as proto_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/scrub.proto\x12\rostraka.scrub\x1a\x13proto/records.proto\x1a\x13proto/storage.proto\"\xaa\x01\n\tWalkBlobs\x12+\n\x04rows\x18\x01 \x01(\x0e\x32\x1d.ostraka.scrub.WalkBlobs.Rows\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x11\n\tupload_id\x18\x03 \x01(\x0c\x12\x10\n\x08position\x18\x04 \x01(\x0c\x12\r\n\x05limit\x18\x05 \x01(\r\",\n\x04Rows\x12\x0c\n\x08VERSIONS\x10\x00\x12\t\n\x05PARTS\x10\x01\x12\x0b\n\x07UPLOADS\x10\x02\"\x8c\x01\n\tNamedBlob\x12&\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x18.ostraka.records.BlobRef\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x12\n\nversion_id\x18\x04 \x01(\x0c\x12\x11\n\tupload_id\x18\x05 \x01(\x0c\x12\x13\n\x0bpart_number\x18\x06 \x01(\r\"L\n\nRowProblem\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\x12\n\nversion_id\x18\x03 \x01(\x0c\x12\r\n\x05words\x18\x04 \x01(\t\"\xa8\x01\n\x0eWalkBlobsReply\x12\'\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x18.ostraka.scrub.NamedBlob\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.ostraka.scrub.RowProblem\x12\x12\n\nupload_ids\x18\x03 \x03(\x0c\x12\x10\n\x08position\x18\x04 \x01(\x0c\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x0c\n\x04rows\x18\x06 \x01(\r\"\x1f\n\x0bLocateBlobs\x12\x10\n\x08\x62lob_ids\x18\x01 \x03(\x0c\"\xb9\x01\n\x07Located\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.ostraka.scrub.Located.State\x12\'\n\x05named\x18\x02 \x01(\x0b\x32\x18.ostraka.scrub.NamedBlob\"X\n\x05State\x12\x0b\n\x07UNKNOWN\x10\x00\x12\t\n\x05NAMED\x10\x01\x12\r\n\tCONDEMNED\x10\x02\x12\r\n\tIN_FLIGHT\x10\x03\x12\t\n\x05\x45NDED\x10\x04\x12\x0e\n\nCHECKPOINT\x10\x05\"9\n\x10LocateBlobsReply\x12%\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x16.ostraka.scrub.Located\"N\n\x0b\x42\x61\x64\x46ragment\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t\"@\n\x0fReportFragments\x12-\n\tfragments\x18\x01 \x03(\x0b\x32\x1a.ostraka.scrub.BadFragment\"(\n\x14ReportFragmentsReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\"A\n\x0fVerifyFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\";\n\x07Verdict\x12\r\n\x05\x66\x61ult\x18\x01 \x01(\t\x12\x12\n\nbad_blocks\x18\x02 \x01(\r\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"@\n\x14VerifyFragmentsReply\x12(\n\x08verdicts\x18\x01 \x03(\x0b\x32\x16.ostraka.scrub.Verdictb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11proto/scrub.proto\x12\rostraka.scrub\x1a\x13proto/records.proto\x1a\x13proto/storage.proto\"\xaa\x01\n\tWalkBlobs\x12+\n\x04rows\x18\x01 \x01(\x0e\x32\x1d.ostraka.scrub.WalkBlobs.Rows\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x11\n\tupload_id\x18\x03 \x01(\x0c\x12\x10\n\x08position\x18\x04 \x01(\x0c\x12\r\n\x05limit\x18\x05 \x01(\r\",\n\x04Rows\x12\x0c\n\x08VERSIONS\x10\x00\x12\t\n\x05PARTS\x10\x01\x12\x0b\n\x07UPLOADS\x10\x02\"\x8c\x01\n\tNamedBlob\x12&\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x18.ostraka.records.BlobRef\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x12\n\nversion_id\x18\x04 \x01(\x0c\x12\x11\n\tupload_id\x18\x05 \x01(\x0c\x12\x13\n\x0bpart_number\x18\x06 \x01(\r\"L\n\nRowProblem\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\x12\n\nversion_id\x18\x03 \x01(\x0c\x12\r\n\x05words\x18\x04 \x01(\t\"\xa8\x01\n\x0eWalkBlobsReply\x12\'\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x18.ostraka.scrub.NamedBlob\x12+\n\x08problems\x18\x02 \x03(\x0b\x32\x19.ostraka.scrub.RowProblem\x12\x12\n\nupload_ids\x18\x03 \x03(\x0c\x12\x10\n\x08position\x18\x04 \x01(\x0c\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x0c\n\x04rows\x18\x06 \x01(\r\"\x1f\n\x0bLocateBlobs\x12\x10\n\x08\x62lob_ids\x18\x01 \x03(\x0c\"\xb9\x01\n\x07Located\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.ostraka.scrub.Located.State\x12\'\n\x05named\x18\x02 \x01(\x0b\x32\x18.ostraka.scrub.NamedBlob\"X\n\x05State\x12\x0b\n\x07UNKNOWN\x10\x00\x12\t\n\x05NAMED\x10\x01\x12\r\n\tCONDEMNED\x10\x02\x12\r\n\tIN_FLIGHT\x10\x03\x12\t\n\x05\x45NDED\x10\x04\x12\x0e\n\nCHECKPOINT\x10\x05\"9\n\x10LocateBlobsReply\x12%\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x16.ostraka.scrub.Located\"N\n\x0b\x42\x61\x64\x46ragment\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t\"@\n\x0fReportFragments\x12-\n\tfragments\x18\x01 \x03(\x0b\x32\x1a.ostraka.scrub.BadFragment\"(\n\x14ReportFragmentsReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\"\xad\x03\n\nScrubState\x12\x13\n\x0bpass_number\x18\x01 \x01(\x04\x12+\n\x04rows\x18\x02 \x01(\x0e\x32\x1d.ostraka.scrub.WalkBlobs.Rows\x12\x10\n\x08position\x18\x03 \x01(\x0c\x12\x11\n\trows_done\x18\x04 \x01(\x08\x12\x0f\n\x07\x64isk_id\x18\x05 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x06 \x01(\x0c\x12\x10\n\x08\x62\x65gun_ns\x18\x07 \x01(\x04\x12\x13\n\x0b\x66inished_ns\x18\x08 \x01(\x04\x12\x33\n\x05\x66ound\x18\t \x03(\x0b\x32$.ostraka.scrub.ScrubState.FoundEntry\x12@\n\x0c\x66ound_before\x18\n \x03(\x0b\x32*.ostraka.scrub.ScrubState.FoundBeforeEntry\x12\x18\n\x10resting_until_ns\x18\x0b \x01(\x04\x1a,\n\nFoundEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x32\n\x10\x46oundBeforeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x0b\n\tLoadScrub\"T\n\tSaveScrub\x12(\n\x05state\x18\x01 \x01(\x0b\x32\x19.ostraka.scrub.ScrubState\x12\x0e\n\x06holder\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\x04\"M\n\nQuarantine\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12.\n\tfragments\x18\x02 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\"2\n\x0fQuarantineReply\x12\x1f\n\x03\x64ue\x18\x01 \x03(\x0b\x32\x12.ostraka.scrub.Due\"E\n\x03\x44ue\x12-\n\x08\x66ragment\x18\x01 \x01(\x0b\x32\x1b.ostraka.storage.FragmentId\x12\x0f\n\x07seen_ns\x18\x02 \x01(\x04\"9\n\x07Release\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\"\x0e\n\x0cReleaseReply\"A\n\x0fVerifyFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\";\n\x07Verdict\x12\r\n\x05\x66\x61ult\x18\x01 \x01(\t\x12\x12\n\nbad_blocks\x18\x02 \x01(\r\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"@\n\x14VerifyFragmentsReply\x12(\n\x08verdicts\x18\x01 \x03(\x0b\x32\x16.ostraka.scrub.Verdictb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.scrub_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SCRUBSTATE_FOUNDENTRY']._loaded_options = None
+  _globals['_SCRUBSTATE_FOUNDENTRY']._serialized_options = b'8\001'
+  _globals['_SCRUBSTATE_FOUNDBEFOREENTRY']._loaded_options = None
+  _globals['_SCRUBSTATE_FOUNDBEFOREENTRY']._serialized_options = b'8\001'
   _globals['_WALKBLOBS']._serialized_start=79
   _globals['_WALKBLOBS']._serialized_end=249
   _globals['_WALKBLOBS_ROWS']._serialized_start=205
@@ -57,10 +61,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTFRAGMENTS']._serialized_end=1067
   _globals['_REPORTFRAGMENTSREPLY']._serialized_start=1069
   _globals['_REPORTFRAGMENTSREPLY']._serialized_end=1109
-  _globals['_VERIFYFRAGMENTS']._serialized_start=1111
-  _globals['_VERIFYFRAGMENTS']._serialized_end=1176
-  _globals['_VERDICT']._serialized_start=1178
-  _globals['_VERDICT']._serialized_end=1237
-  _globals['_VERIFYFRAGMENTSREPLY']._serialized_start=1239
-  _globals['_VERIFYFRAGMENTSREPLY']._serialized_end=1303
+  _globals['_SCRUBSTATE']._serialized_start=1112
+  _globals['_SCRUBSTATE']._serialized_end=1541
+  _globals['_SCRUBSTATE_FOUNDENTRY']._serialized_start=1445
+  _globals['_SCRUBSTATE_FOUNDENTRY']._serialized_end=1489
+  _globals['_SCRUBSTATE_FOUNDBEFOREENTRY']._serialized_start=1491
+  _globals['_SCRUBSTATE_FOUNDBEFOREENTRY']._serialized_end=1541
+  _globals['_LOADSCRUB']._serialized_start=1543
+  _globals['_LOADSCRUB']._serialized_end=1554
+  _globals['_SAVESCRUB']._serialized_start=1556
+  _globals['_SAVESCRUB']._serialized_end=1640
+  _globals['_QUARANTINE']._serialized_start=1642
+  _globals['_QUARANTINE']._serialized_end=1719
+  _globals['_QUARANTINEREPLY']._serialized_start=1721
+  _globals['_QUARANTINEREPLY']._serialized_end=1771
+  _globals['_DUE']._serialized_start=1773
+  _globals['_DUE']._serialized_end=1842
+  _globals['_RELEASE']._serialized_start=1844
+  _globals['_RELEASE']._serialized_end=1901
+  _globals['_RELEASEREPLY']._serialized_start=1903
+  _globals['_RELEASEREPLY']._serialized_end=1917
+  _globals['_VERIFYFRAGMENTS']._serialized_start=1919
+  _globals['_VERIFYFRAGMENTS']._serialized_end=1984
+  _globals['_VERDICT']._serialized_start=1986
+  _globals['_VERDICT']._serialized_end=2045
+  _globals['_VERIFYFRAGMENTSREPLY']._serialized_start=2047
+  _globals['_VERIFYFRAGMENTSREPLY']._serialized_end=2111
 # @@protoc_insertion_point(module_scope)

@@ -341,6 +341,252 @@ class ReportFragmentsReply(_message.Message):
 Global___ReportFragmentsReply: _TypeAlias = ReportFragmentsReply  # noqa: Y015
 
 @_typing.final
+class ScrubState(_message.Message):
+    """Where the workers' comparison stands, and what its last whole pass found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FoundEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class FoundBeforeEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PASS_NUMBER_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    ROWS_DONE_FIELD_NUMBER: _builtins.int
+    DISK_ID_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    BEGUN_NS_FIELD_NUMBER: _builtins.int
+    FINISHED_NS_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    FOUND_BEFORE_FIELD_NUMBER: _builtins.int
+    RESTING_UNTIL_NS_FIELD_NUMBER: _builtins.int
+    pass_number: _builtins.int
+    """that is under way, from 1"""
+    rows: Global___WalkBlobs.Rows.ValueType
+    position: _builtins.bytes
+    """in the rows"""
+    rows_done: _builtins.bool
+    """the pass is at the disks"""
+    disk_id: _builtins.int
+    after: _builtins.bytes
+    """in the disk"""
+    begun_ns: _builtins.int
+    finished_ns: _builtins.int
+    """of the last whole pass; 0: none has ended"""
+    resting_until_ns: _builtins.int
+    @_builtins.property
+    def found(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """in this pass, by kind"""
+
+    @_builtins.property
+    def found_before(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """in the last whole pass"""
+
+    def __init__(
+        self,
+        *,
+        pass_number: _builtins.int = ...,
+        rows: Global___WalkBlobs.Rows.ValueType = ...,
+        position: _builtins.bytes = ...,
+        rows_done: _builtins.bool = ...,
+        disk_id: _builtins.int = ...,
+        after: _builtins.bytes = ...,
+        begun_ns: _builtins.int = ...,
+        finished_ns: _builtins.int = ...,
+        found: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        found_before: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        resting_until_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "begun_ns", b"begun_ns", "disk_id", b"disk_id", "finished_ns", b"finished_ns", "found", b"found", "found_before", b"found_before", "pass_number", b"pass_number", "position", b"position", "resting_until_ns", b"resting_until_ns", "rows", b"rows", "rows_done", b"rows_done"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrubState: _TypeAlias = ScrubState  # noqa: Y015
+
+@_typing.final
+class LoadScrub(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadScrub: _TypeAlias = LoadScrub  # noqa: Y015
+
+@_typing.final
+class SaveScrub(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    holder: _builtins.str
+    token: _builtins.int
+    @_builtins.property
+    def state(self) -> Global___ScrubState: ...
+    def __init__(
+        self,
+        *,
+        state: Global___ScrubState | None = ...,
+        holder: _builtins.str = ...,
+        token: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "state", b"state", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveScrub: _TypeAlias = SaveScrub  # noqa: Y015
+
+@_typing.final
+class Quarantine(_message.Message):
+    """Fragments that nothing knows of: noted when first seen, due when they have been for long enough."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISK_ID_FIELD_NUMBER: _builtins.int
+    FRAGMENTS_FIELD_NUMBER: _builtins.int
+    disk_id: _builtins.int
+    @_builtins.property
+    def fragments(self) -> _containers.RepeatedCompositeFieldContainer[_storage_pb2.FragmentId]: ...
+    def __init__(
+        self,
+        *,
+        disk_id: _builtins.int = ...,
+        fragments: _abc.Iterable[_storage_pb2.FragmentId] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_id", b"disk_id", "fragments", b"fragments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quarantine: _TypeAlias = Quarantine  # noqa: Y015
+
+@_typing.final
+class QuarantineReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___Due]: ...
+    def __init__(
+        self,
+        *,
+        due: _abc.Iterable[Global___Due] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineReply: _TypeAlias = QuarantineReply  # noqa: Y015
+
+@_typing.final
+class Due(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAGMENT_FIELD_NUMBER: _builtins.int
+    SEEN_NS_FIELD_NUMBER: _builtins.int
+    seen_ns: _builtins.int
+    @_builtins.property
+    def fragment(self) -> _storage_pb2.FragmentId: ...
+    def __init__(
+        self,
+        *,
+        fragment: _storage_pb2.FragmentId | None = ...,
+        seen_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fragment", b"fragment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fragment", b"fragment", "seen_ns", b"seen_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Due: _TypeAlias = Due  # noqa: Y015
+
+@_typing.final
+class Release(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAGMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def fragments(self) -> _containers.RepeatedCompositeFieldContainer[_storage_pb2.FragmentId]: ...
+    def __init__(
+        self,
+        *,
+        fragments: _abc.Iterable[_storage_pb2.FragmentId] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fragments", b"fragments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Release: _TypeAlias = Release  # noqa: Y015
+
+@_typing.final
+class ReleaseReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseReply: _TypeAlias = ReleaseReply  # noqa: Y015
+
+@_typing.final
 class VerifyFragments(_message.Message):
     """--- storage node ------------------------------------------------------------------------------
     The node reads fragments of its own, past its cache, and says what it found; no bytes travel.

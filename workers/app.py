@@ -14,6 +14,7 @@ from metaservice.client import MetaClient
 from workers.config import WorkersConfig
 from workers.garbage import GarbageCollector
 from workers.nodes import WorkerNodes
+from workers.scrub import ComparisonScrub
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,11 @@ class WorkersApp:
         self._nodes = WorkerNodes(self._meta, secret)
         self._collector = GarbageCollector(self._meta, self._nodes, config.name)
         self._admin = AdminServer(lambda: self._meta.is_up)
-        self._supervisor = Supervisor(SystemClock())
+        clock = SystemClock()
+        self._scrub = ComparisonScrub(
+            self._meta, self._nodes, config.name, clock, config.comparison_pause_s
+        )
+        self._supervisor = Supervisor(clock)
 
     async def start(self) -> None:
         """Begin working; the metadata service may come later."""
@@ -38,6 +43,7 @@ class WorkersApp:
         await self._admin.start(config.admin_host, config.admin_port)
         await self._frames.start()
         self._supervisor.add("garbage", config.garbage_interval_s, self._collector.run_once)
+        self._supervisor.add("comparison", config.comparison_interval_s, self._scrub.step)
         await self._supervisor.start()
         log.info("workers are up")
 

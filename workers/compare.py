@@ -71,6 +71,7 @@ class Finding:
     named: scrub_pb2.NamedBlob
     reasons: dict[int, str] = field(default_factory=dict)
     words: str = ""
+    index: int = 0  # of an orphan
 
     @property
     def bad(self) -> list[scrub_pb2.BadFragment]:
@@ -165,7 +166,7 @@ class Comparison:
                 blob = records_pb2.BlobRef(blob_id=fragment.blob_id)
                 named = scrub_pb2.NamedBlob(blob=blob)
                 words = f"fragment {fragment.index} on disk {disk_id}: no row names its blob"
-                findings.append(Finding(ORPHAN, named, words=words))
+                findings.append(Finding(ORPHAN, named, words=words, index=fragment.index))
         return findings
 
     async def _locate(self, blob_ids: Sequence[bytes]) -> list[Located]:

@@ -15,6 +15,8 @@ class WorkersConfig:
     admin_host: str = "127.0.0.1"  # health and metrics
     admin_port: int = 0
     garbage_interval_s: float = 5.0  # between rounds of the collector
+    comparison_interval_s: float = 1.0  # between two pages of the comparison of metadata and disks
+    comparison_pause_s: float = 3600.0  # between two passes of it
     secret_file: Path | None = None  # cluster secret proven to the other services
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

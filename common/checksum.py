@@ -94,6 +94,11 @@ def combine(algorithm: str, first: bytes, second: bytes, second_size: int) -> by
     return value.to_bytes(CRC_BYTES[algorithm], "big")
 
 
+def crc32c_values(table: bytes) -> tuple[int, ...]:
+    """The CRC32Cs of a block table."""
+    return struct.unpack(f"<{len(table) // 4}I", table)
+
+
 def crc32c_blocks(data: memoryview, block_bytes: int) -> bytes:
     """CRC32Cs of consecutive blocks, the last may be short: little-endian uint32 each."""
     crc32c = checksums.crc32c

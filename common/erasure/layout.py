@@ -39,6 +39,11 @@ class Stripe:
     fragment_offset: int  # of its cells, in every fragment
     is_last: bool
 
+    @property
+    def has_whole_packages(self) -> bool:
+        """Whether no package straddles cells: a block of a cell is then a package."""
+        return self.cell_bytes % SEALED_BYTES == 0
+
 
 @dataclass(frozen=True, slots=True)
 class StripeRead:

@@ -6,11 +6,13 @@ whether it is the last one: reordered, swapped, cut or spliced packages do not o
 """
 
 import secrets
+from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from common import faults
+from common.checksum import crc32c
 from common.erasure.layout import SEALED_BYTES
 from common.keyring import KeySource
 from common.limits import PACKAGE_BYTES, PACKAGE_TAG_BYTES
@@ -108,6 +110,36 @@ class BlobCipher:
                 )
         except InvalidTag as error:
             raise faults.Corrupt("package", str(number), self._blob_id.hex()) from error
+
+    def open_checked(
+        self,
+        sealed: memoryview,
+        plain: memoryview,
+        first_package: int,
+        checksums: Sequence[int],
+    ) -> bool:
+        """Open consecutive packages, each compared with its CRC32C first, while it is in the cache.
+
+        returns  False: one is not what was written; what is in `plain` is worthless
+        raises   Corrupt if one is what was written, but not what was sealed
+        """
+        decrypt, size, at = self._cipher.decrypt_into, len(sealed), 0
+        prefix, blob_id, last = self._prefix, self._blob_id, self._last
+        begin, number = 0, first_package
+        try:
+            for checksum in checksums:
+                end = min(at + SEALED_BYTES, size)
+                package = sealed[at:end]
+                if crc32c(package) != checksum:
+                    return False
+                packed = number.to_bytes(8, "big")
+                context = blob_id + packed + (b"\x01" if number == last else b"\x00")
+                room = plain[begin : begin + end - at - PACKAGE_TAG_BYTES]
+                decrypt(prefix + packed, package, context, room)
+                at, begin, number = end, begin + PACKAGE_BYTES, number + 1
+        except InvalidTag as error:
+            raise faults.Corrupt("package", str(number), self._blob_id.hex()) from error
+        return True
 
     def _names(self, number: int) -> tuple[bytes, bytes]:
         packed = number.to_bytes(8, "big")

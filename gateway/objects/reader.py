@@ -18,12 +18,12 @@ from common import limits
 from common.buffers import Reservation
 from common.concurrency import run_blocking, wait_out
 from common.erasure.layout import StripeRead, layout_of_blob
-from gateway.objects.encryption import DataKey
+from gateway.objects.encryption import BlobCipher, DataKey
 from gateway.objects.nodes import Nodes
 from gateway.objects.parts import spans
 from gateway.objects.stored import ByteSource
 from gateway.objects.stripe_reader import StripeReader
-from gateway.objects.stripes import CellSet, open_blocking
+from gateway.objects.stripes import CellSet, open_checked_blocking
 from gateway.objects.writer import BytesSource, Kernels
 from proto import meta_pb2, records_pb2
 
@@ -147,24 +147,31 @@ class ObjectReader:
             buffer = reservation.take(cell_bytes)
             cells = CellSet(self._kernels.codes.get(blob.k, blob.m), stripe, buffer)
             wanted = {index: span for index, span in enumerate(read.cells) if span[1]}
-            if await StripeReader(self._nodes, blob, cells, self._report).fetch(wanted):
+            stripes = StripeReader(self._nodes, blob, cells, self._report)
+            if await stripes.fetch(wanted):
                 DEGRADED_READS.inc()
             plain = reservation.take(plain_bytes)
             layout = layout_of_blob(blob)
             cipher = job.key.sealer(
                 blob.blob_id, job.number, -(-layout.plain_bytes // limits.PACKAGE_BYTES)
             )
-            if plain_bytes <= IN_LOOP_BYTES_MAX:
-                open_blocking(cells, cipher, read, plain.view)
-            else:
-                await run_blocking(
-                    self._kernels.threads.coding, open_blocking, cells, cipher, read, plain.view
-                )
+            if bad := await self._open(cells, cipher, read, plain.view):
+                DEGRADED_READS.inc()
+                await stripes.fetch_without(bad, wanted)
+                await self._open(cells, cipher, read, plain.view)
             reservation.give_back(buffer)
         except BaseException:
             reservation.release()
             raise
         return reservation, plain.view[read.plain_skip : read.plain_skip + read.plain_bytes]
+
+    async def _open(
+        self, cells: CellSet, cipher: BlobCipher, read: StripeRead, plain: memoryview
+    ) -> list[int]:
+        work = (cells, cipher, read, plain)
+        if len(plain) <= IN_LOOP_BYTES_MAX:
+            return open_checked_blocking(*work)
+        return await run_blocking(self._kernels.threads.coding, open_checked_blocking, *work)
 
     def _report(self, blob: records_pb2.BlobRef, index: int, reason: str) -> None:
         self.reports.append((blob, index, reason))

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 READ_DEADLINE_S = 10.0
 HEDGE_S = 0.25  # cells later than this are decoded around
 
+CHECKSUM_BYTES = 4
+
 Span = tuple[int, int]
 Report = Callable[[records_pb2.BlobRef, int, str], None]
 
@@ -38,7 +40,9 @@ class StripeReader:
         self._gone: set[int] = set()
 
     async def fetch(self, wanted: dict[int, Span]) -> bool:
-        """Get spans of data cells, intact. Returns whether it was a degraded read.
+        """Get spans of data cells. Returns whether it was a degraded read.
+
+        In the healthy case they are not verified yet: the cell set holds their checksums.
 
         wanted   by index of the data cell, whole blocks
         raises   Unavailable if fewer than k cells can be had
@@ -48,8 +52,16 @@ class StripeReader:
             await self._read(wanted)
             if all(self._has(index, span) for index, span in wanted.items()):
                 return False
+        self._verify()
         await self._fetch_around(wanted)
         return True
+
+    async def fetch_without(self, bad: Iterable[int], wanted: dict[int, Span]) -> None:
+        """Get the spans around cells that proved corrupt; all are verified then."""
+        for index in bad:
+            self._drop_corrupt(index)
+        self._verify()
+        await self._fetch_around(wanted)
 
     async def _fetch_around(self, wanted: dict[int, Span]) -> None:
         """Get one span of any k cells, then recreate the data cells that are still missing."""
@@ -57,6 +69,7 @@ class StripeReader:
         end = max(span[1] for span in wanted.values())
         span = (begin, end)
         while True:
+            self._verify()
             have = [index for index in self._cells.spans if self._has(index, span)]
             missing = self._blob.k - len(have)
             if missing <= 0:
@@ -122,17 +135,32 @@ class StripeReader:
             self._report(self._blob, index, "missing")
         elif failure is None:
             reply = storage_pb2.ReadFragmentReply.FromString(call.result().header)
-            if self._cells.is_intact(index, *span, reply.block_checksums):
+            blocks = -(-(span[1] - span[0]) // BLOCK_BYTES)
+            if len(reply.block_checksums) == CHECKSUM_BYTES * blocks:
                 self._cells.spans[index] = span
+                self._cells.unverified[index] = reply.block_checksums
                 return
-            log.error(
-                "a fragment is corrupt",
-                extra={"blob": self._blob.blob_id.hex(), "index": index, "block": BLOCK_BYTES},
-            )
-            self._report(self._blob, index, "bad_block")
+            self._drop_corrupt(index)
         elif not isinstance(failure, (faults.Unavailable, faults.Busy)):
             raise failure
         self._gone.add(index)
+
+    def _verify(self) -> None:
+        """Compare what was read with its checksums, before it is decoded from."""
+        for index, checksums in list(self._cells.unverified.items()):
+            if not self._cells.is_intact(index, *self._cells.spans[index], checksums):
+                self._drop_corrupt(index)
+        self._cells.unverified.clear()
+
+    def _drop_corrupt(self, index: int) -> None:
+        log.error(
+            "a fragment is corrupt",
+            extra={"blob": self._blob.blob_id.hex(), "index": index, "block": BLOCK_BYTES},
+        )
+        self._cells.spans.pop(index, None)
+        self._cells.unverified.pop(index, None)
+        self._gone.add(index)
+        self._report(self._blob, index, "bad_block")
 
     def _has(self, index: int, span: Span) -> bool:
         known = self._cells.spans.get(index)

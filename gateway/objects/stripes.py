@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 from common import faults
 from common.buffers import Buffer
-from common.checksum import crc32c_blocks
+from common.checksum import crc32c_blocks, crc32c_values
 from common.erasure.code import ErasureCode
 from common.erasure.layout import BLOCK_BYTES, SEALED_BYTES, Stripe, StripeRead
+from common.limits import PACKAGE_BYTES
 from gateway.objects.encryption import BlobCipher
 
 
@@ -36,12 +37,14 @@ class CellSet:
     """Cells of one stripe that were read, whole or in part, into their places in a buffer.
 
     The buffer has room for k + m whole cells. `spans` says which bytes of a cell are there: the
-    same for all cells once one of them must be reconstructed.
+    same for all cells once one of them must be reconstructed. `unverified` holds the checksums of
+    those that were not compared with them yet: `open_checked_blocking` does, on its way.
     """
 
     def __init__(self, code: ErasureCode, stripe: Stripe, buffer: Buffer) -> None:
         self.code, self.stripe, self.buffer = code, stripe, buffer
         self.spans: dict[int, tuple[int, int]] = {}
+        self.unverified: dict[int, bytes] = {}
 
     def place(self, index: int, begin: int, end: int) -> memoryview:
         """The memory for bytes [begin, end) of a cell."""
@@ -67,6 +70,44 @@ class CellSet:
             raise faults.Unavailable("too few fragments are left")
         targets = {index: self.buffer.address + index * size + begin for index in wanted}
         self.code.reconstruct(available, targets, end - begin)
+
+
+def open_checked_blocking(
+    cells: CellSet, cipher: BlobCipher, read: StripeRead, plain: memoryview
+) -> list[int]:
+    """Verify the cells that nobody has verified, and open the wanted packages.
+
+    returns  indexes of cells that are not what was written; empty: `plain` is right
+    raises   Corrupt if a package is what was written, but not what was sealed
+    """
+    if not read.stripe.has_whole_packages or len(cells.unverified) != _touched(read):
+        bad = [
+            index
+            for index, checksums in cells.unverified.items()
+            if not cells.is_intact(index, *cells.spans[index], checksums)
+        ]
+        if not bad:
+            cells.unverified.clear()
+            open_blocking(cells, cipher, read, plain)
+        return bad
+    bad, at = [], 0
+    first = read.stripe.first_package + read.first_package
+    for index, span in enumerate(read.cells):
+        if span[0] == span[1]:
+            continue
+        checksums = crc32c_values(cells.unverified[index])
+        sealed = cells.place(index, *span)
+        room = plain[at * PACKAGE_BYTES :]
+        if not cipher.open_checked(sealed, room, first + at, checksums):
+            bad.append(index)
+        at += len(checksums)
+    if not bad:
+        cells.unverified.clear()
+    return bad
+
+
+def _touched(read: StripeRead) -> int:
+    return sum(span[0] != span[1] for span in read.cells)
 
 
 def open_blocking(cells: CellSet, cipher: BlobCipher, read: StripeRead, plain: memoryview) -> None:

@@ -32,7 +32,7 @@ from storagenode.store.identity import load_identity, save_identity
 from storagenode.store.index import Index
 from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
 from storagenode.store.verify import MISSING, Verdict, buffer_bytes, verify_blocking
-from storagenode.store.writes import Write, joined, read_blocking
+from storagenode.store.writes import Write, joined, read_blocking, read_now
 
 log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
@@ -324,6 +324,9 @@ class Disk:
             raise faults.NotFound("fragment", record.blob_id.hex(), "extent is missing")
         size = sum(length for _, length in places)
         buffer = self._pool.take_now(size)
+        if read_now(extent, places, buffer.view):
+            self.counters.bytes_read += size
+            return buffer
         extent.readers += 1
         try:
             with self.health.call():

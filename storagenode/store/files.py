@@ -30,6 +30,10 @@ class ExtentFile(Protocol):
         """Fill `into`. raises Corrupt if the file ends before"""
         ...
 
+    def read_now(self, offset: int, into: memoryview) -> bool:
+        """Fill `into` if no disk has to be waited for; False: `read` it in a thread."""
+        ...
+
     def read_medium(self, offset: int, into: memoryview) -> None:
         """Fill `into` past the page cache where that can be; all are whole pages, as in `write`.
 
@@ -103,6 +107,12 @@ class SystemExtentFile:
 
     def read(self, offset: int, into: memoryview) -> None:
         _read_all(self._reader, offset, into)
+
+    def read_now(self, offset: int, into: memoryview) -> bool:
+        try:
+            return os.preadv(self._reader, [into], offset, os.RWF_NOWAIT) == len(into)
+        except OSError:
+            return False  # not cached, or a file system that cannot tell; a failure shows in `read`
 
     def read_medium(self, offset: int, into: memoryview) -> None:
         _read_all(self._writer, offset, into)

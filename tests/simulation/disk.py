@@ -202,6 +202,9 @@ class SimulatedExtentFile:
 
     read_medium = read
 
+    def read_now(self, offset: int, into: memoryview) -> bool:
+        return False
+
     def sync(self) -> None:
         self._medium.step(self._process)
         if self._medium.fails_writes:

@@ -29,7 +29,7 @@ class StorageNodeConfig:
     buffer_bytes: int = 64 * MIB  # memory for cells that is kept for reuse
     journal_chunk_bytes: int = 64 * MIB  # size of a preallocated file of the metadata's journal
     scrub_pass_days: float = 14.0  # every fragment is read and verified once in so long
-    scrub_bytes_per_s_min: int = 4 * MIB  # of each disk: faster than the pass needs, on small disks
+    scrub_bytes_per_s_min: int = 2 * MIB  # of each disk: faster than the pass needs, on small disks
     scrub_bytes_per_s_max: int = 64 * MIB  # of each disk
     scrub_pause_s: float = 60.0  # between two passes
     secret_file: Path | None = None  # cluster secret that peers must prove

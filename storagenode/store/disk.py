@@ -27,11 +27,11 @@ from storagenode.store.extents import (
     scan_blocking,
 )
 from storagenode.store.files import PAGE, Files, align
-from storagenode.store.health import DiskHealth
+from storagenode.store.health import Counters, DiskHealth
 from storagenode.store.identity import load_identity, save_identity
 from storagenode.store.index import Index
 from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
-from storagenode.store.verify import MISSING, Verdict, buffer_bytes, verify_blocking
+from storagenode.store.verify import Verdict, buffer_bytes, verify_all_blocking
 from storagenode.store.writes import Write, joined, read_blocking, read_now
 
 log = logging.getLogger(__name__)
@@ -55,15 +55,6 @@ class DiskSettings:
     share: float
     reserve_bytes: int
     rebuilds_later: bool = False
-
-
-@dataclass(slots=True)
-class Counters:
-    """Since the process started."""
-
-    bytes_read: int = 0
-    bytes_written: int = 0
-    syncs: int = 0
 
 
 class Disk:
@@ -141,15 +132,18 @@ class Disk:
                     self.index.put(record, table)
                     found += 1
             log.info("scanned extent", extra={"extent": number, "fragments": found})
+        missing: dict[int, int] = {}
         for record in self.index.all():
             self.fragment_count += 1  # as many as rows, whatever became of their extents
             owner = self.extents.by_number.get(record.extent)
             if owner is None:
                 # Its number is not given again: rows of what was lost would name what is new.
                 self.extents.numbers_used = max(self.extents.numbers_used, record.extent)
-                log.error("an extent is missing", extra={"extent": record.extent})
+                missing[record.extent] = missing.get(record.extent, 0) + 1
                 continue
             owner.live_bytes += record.record_bytes
+        for number, count in missing.items():
+            log.error("an extent is missing", extra={"extent": number, "fragments": count})
         unfinished = [e for e in self.extents.by_number.values() if not e.is_closed]
         if unfinished:
             self.extents.active = max(unfinished, key=lambda extent: extent.number)
@@ -358,20 +352,23 @@ class Disk:
         finally:
             buffer.release()
 
-    async def verify(self, record: Record, table: bytes) -> Verdict:
-        """Judge a fragment by what is on the medium; one at a time, beside everything else."""
-        extent = self.extents.by_number.get(record.extent)
-        if extent is None:
-            return MISSING
-        buffer = self._pool.take_now(buffer_bytes(record))
-        extent.readers += 1
+    async def verify(self, *rows: tuple[Record, bytes]) -> list[Verdict]:
+        """Judge fragments by what is on the medium, in one go, beside everything else."""
+        extents = [self.extents.by_number.get(record.extent) for record, _ in rows]
+        present = [extent for extent in extents if extent is not None]
+        found = [
+            (extent.file if extent is not None else None, *row)
+            for extent, row in zip(extents, rows, strict=True)
+        ]
+        buffer = self._pool.take_now(max(buffer_bytes(record) for record, _ in rows))
+        for extent in present:
+            extent.readers += 1
         try:
             with self.health.call():
-                return await self.run_scrub(
-                    verify_blocking, extent.file, record, table, buffer.view
-                )
+                return await self.run_scrub(verify_all_blocking, found, buffer.view)
         finally:
-            extent.readers -= 1
+            for extent in present:
+                extent.readers -= 1
             buffer.release()
 
     async def run_scrub(self, work: Callable[..., ResultT], *values: Any) -> ResultT:

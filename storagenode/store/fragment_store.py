@@ -278,7 +278,7 @@ class FragmentStore:
         disk = self.disk(fragment.disk_id)
         found, verdict = disk.lookup(fragment.blob_id, fragment.index), MISSING
         while found is not None:
-            verdict = await disk.verify(*found)
+            (verdict,) = await disk.verify(found)
             before, found = found, disk.lookup(fragment.blob_id, fragment.index)
             if verdict.fault and before == found:
                 disk.note_damage(fragment.blob_id, fragment.index, verdict.fault)

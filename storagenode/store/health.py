@@ -7,12 +7,22 @@ again. Only a failed write or sync is for ever, see disk.py.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from common.clock import Clock
 
 SLOW_TICKS = 4  # seconds
 HUNG_TICKS = 12
 WEIGHT = 0.05  # of the newest call in the mean time
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the process started."""
+
+    bytes_read: int = 0
+    bytes_written: int = 0
+    syncs: int = 0
 
 
 class DiskHealth:

@@ -24,7 +24,6 @@ from storagenode.store.extents import Extent, find_blocking
 from storagenode.store.files import Files
 from storagenode.store.index import row_key
 from storagenode.store.record import Record
-from storagenode.store.verify import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +32,7 @@ STEP_S = 1.0  # of work that one step does
 SAVE_S = 30.0  # so much of a pass is done again after a crash
 ROWS_PER_SCAN = 64
 FOUND_PER_HOP = 64
+HOP_BYTES_MAX = limits.MIB  # verified at once: about a millisecond of a thread
 BUSY_BYTES_PER_S = 2 * limits.MIB  # of others: beyond it the scrub gives way
 BUSY_SHARE = 0.25
 DAMAGED_MAX = 10_000
@@ -138,25 +138,24 @@ class Scrubber:
         if not rows:
             progress.is_index_done, progress.extent = True, 0
             return 0
+        rows = _some(rows)
         done = 0
-        for record, table in rows:
-            verdict = await disk.verify(record, table)
+        for (record, table), verdict in zip(rows, await disk.verify(*rows), strict=True):
             done += verdict.bytes_read or record.header_bytes
-            progress.after = row_key(record.blob_id, record.index).hex()
             if verdict.fault:
-                await self._judge(record, table, verdict)
-            if done >= self._settings.bytes_per_s_min * STEP_S:
-                break
+                await self._judge(record, table)
+        last = rows[-1][0]
+        progress.after = row_key(last.blob_id, last.index).hex()
         return done
 
-    async def _judge(self, record: Record, table: bytes, verdict: Verdict) -> None:
+    async def _judge(self, record: Record, table: bytes) -> None:
         """Note a bad fragment, if it is still where it was read."""
         disk = self._disk
         known = disk.lookup(record.blob_id, record.index)
         if known is None or known != (record, table):
             return  # deleted or moved meanwhile
         # A second look: memory and buses flip bits too, and those are no damage of the disk.
-        verdict = await disk.verify(record, table)
+        (verdict,) = await disk.verify((record, table))
         if verdict.fault and disk.lookup(record.blob_id, record.index) == (record, table):
             self.progress.found += 1
             FOUND.labels(str(disk.identity.disk_id), verdict.fault).inc()
@@ -206,7 +205,7 @@ class Scrubber:
         disk = self._disk
         if disk.is_explained(record):
             return
-        verdict = await disk.verify(record, table)
+        (verdict,) = await disk.verify((record, table))
         if verdict.fault or disk.is_explained(record):
             return
         disk.restore(record, table)
@@ -237,3 +236,13 @@ class Scrubber:
         data = json.dumps(asdict(self.progress)).encode()
         self._saved_s = self._clock.monotonic_s()
         await self._disk.run_scrub(self._files.replace_file, self._path, data)
+
+
+def _some(rows: list[tuple[Record, bytes]]) -> list[tuple[Record, bytes]]:
+    """The first rows, at least one, within HOP_BYTES_MAX."""
+    held = 0
+    for count, (record, _) in enumerate(rows):
+        held += record.record_bytes
+        if held > HOP_BYTES_MAX:
+            return rows[: max(count, 1)]
+    return rows

@@ -3,6 +3,7 @@
 Read past the page cache where the file system allows it, so that what is judged is the medium's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common import faults
@@ -30,6 +31,16 @@ def buffer_bytes(record: Record) -> int:
     trailer = record.record_bytes - record.trailer_offset
     window = HEADER_READ_BYTES + align(record.cell_bytes) + align(trailer) + PAGE
     return max(VERIFY_BUFFER_BYTES, window)
+
+
+def verify_all_blocking(
+    found: Sequence[tuple[ExtentFile | None, Record, bytes]], memory: memoryview
+) -> list[Verdict]:
+    """Judge fragments one after another; None: their extent is not there."""
+    return [
+        verify_blocking(file, record, table, memory) if file is not None else MISSING
+        for file, record, table in found
+    ]
 
 
 def verify_blocking(file: ExtentFile, record: Record, table: bytes, memory: memoryview) -> Verdict:

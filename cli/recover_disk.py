@@ -12,9 +12,10 @@ from common import faults
 from common.buffers import BufferPool
 from common.clock import SystemClock
 from common.limits import EXTENT_BYTES, MIB
-from storagenode.store.disk import Disk, DiskSettings
+from storagenode.store.disk import Disk
 from storagenode.store.files import SystemFiles
 from storagenode.store.index import Index
+from storagenode.store.settings import DiskSettings
 from storagenode.store.survey import check_unused
 
 

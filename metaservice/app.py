@@ -29,6 +29,7 @@ from metaservice.operations.nodes import CLUSTER_ID, EPOCH, REGION
 from metaservice.operations.upkeep import BucketSweeper, TransactionTrimmer, UploadTrimmer
 from metaservice.server import MetaServer
 from metaservice.service import SERVICE, MetaControl
+from metaservice.space import SpaceGuard
 from metaservice.transaction import Transaction
 from proto import admin_pb2, admin_pb2_grpc, meta_pb2, records_pb2
 from storagenode.client import NodeClient
@@ -39,6 +40,7 @@ FORMAT = keys.single("format")
 FORMAT_NUMBER = 1
 UPKEEP_S = 10.0
 JOURNAL_S = 0.5
+SPACE_S = 1.0
 
 
 class MetaServiceApp:
@@ -50,7 +52,7 @@ class MetaServiceApp:
         self._clock = SystemClock()
         self._ring = KeyRing.load(config.keyring_file)
         self._store = self._open_store(stopper)
-        self._meta = MetaServer(self._store, self._clock)
+        self._meta = MetaServer(self._store, self._clock, config.garbage_grace_s, self._space())
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
         self._frames = FrameServer(self._meta.handlers(), secret=secret)
         self._journal = self._make_journal(secret)
@@ -108,6 +110,11 @@ class MetaServiceApp:
             return None
         return lambda: export_rows(store, self._ring, self._clock)
 
+    def _space(self) -> SpaceGuard:
+        if self._config.engine == "memory":
+            return SpaceGuard()
+        return SpaceGuard(self._config.directory, self._config.reserve_bytes)
+
     async def start(self) -> None:
         """Check or write the cluster's identity, then listen."""
         config = self._config
@@ -127,6 +134,7 @@ class MetaServiceApp:
             ("sweep_buckets", self._bucket_sweeper),
         ):
             self._supervisor.add(name, UPKEEP_S, partial(self._catch_up, upkeep))
+        self._supervisor.add("space", SPACE_S, self._meta.space.look)
         await self._supervisor.start()
         log.info("metadata service is up", extra={"port": port, "control": control, "admin": admin})
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from common import limits
 from common.limits import MIB
 
 
@@ -38,6 +39,8 @@ class MetaServiceConfig:
     journal_checkpoint_bytes: int = 256 * MIB  # of commits, after which a checkpoint is stored
     journal_keep_s: float = 0.0  # older states that can be restored; costs space on the nodes
     must_exist: bool = False  # refuse to start on an empty directory: metadata was lost
+    reserve_bytes: int = 256 * limits.MIB  # kept free on the engine's disk: nothing new below it
+    garbage_grace_s: float = limits.GARBAGE_GRACE_S  # deleted data stays so long; reads take less
     secret_file: Path | None = None  # cluster secret that peers must prove; none: not asked for
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

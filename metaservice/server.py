@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from common import fault_points, faults
+from common import fault_points, faults, limits
 from common.clock import Clock
 from common.frames import Answer, Call, Handler
 from metaservice.kv.interface import Store
@@ -28,6 +28,7 @@ from metaservice.operations import (
 )
 from metaservice.operations.nodes import NodeOperations, NodeRegistry
 from metaservice.operations.sessions import Leases, SessionOperations
+from metaservice.space import SpaceGuard
 from metaservice.table import REPLIES, Entry, Kind, Method
 from metaservice.transaction import Transaction, Transactor
 from proto import meta_pb2, records_pb2
@@ -49,8 +50,15 @@ COLLECTING = frozenset(
 class MetaServer:
     """The table of handlers over one store."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self.transactor = Transactor(store, clock)
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        garbage_grace_s: float = limits.GARBAGE_GRACE_S,
+        space: SpaceGuard | None = None,
+    ) -> None:
+        self.space = space or SpaceGuard()
+        self.transactor = Transactor(store, clock, garbage_grace_s)
         self.registry = NodeRegistry(clock)
         self.nodes = NodeOperations(self.registry, store)
         self._sessions = SessionOperations(Leases(clock))
@@ -106,6 +114,9 @@ class MetaServer:
         }
         reads |= self._checking_reads()
         writes |= self._checking_writes()
+        for method in (Method.CREATE_BUCKET, Method.CREATE_UPLOAD, Method.COMMIT_PART):
+            writes[method] = self.space.guarded(writes[method])
+        commit_version = self.space.guarded(objects.commit_version)
         table = {method: Entry(*REPLIES[method], Kind.READ, run) for method, run in reads.items()}
         table |= {
             method: Entry(*REPLIES[method], Kind.WRITE, run) for method, run in writes.items()
@@ -114,7 +125,7 @@ class MetaServer:
             *REPLIES[Method.GET_VERSION], Kind.READ, objects.get_version, returns_data=True
         )
         table[Method.COMMIT_VERSION] = Entry(
-            *REPLIES[Method.COMMIT_VERSION], Kind.WRITE, objects.commit_version, takes_data=True
+            *REPLIES[Method.COMMIT_VERSION], Kind.WRITE, commit_version, takes_data=True
         )
         table[Method.DELETE_VERSIONS] = Entry(
             *REPLIES[Method.DELETE_VERSIONS], Kind.MANY, objects.delete_version

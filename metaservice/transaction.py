@@ -27,6 +27,7 @@ CLOCK_FLOOR = keys.single("clock_floor")
 # How far the persisted floor is kept ahead of the clock. After a crash time begins at the floor, so
 # this much of it may lie in the future: long enough to be written rarely, too short to be noticed.
 CLOCK_AHEAD_NS = 10**9
+GARBAGE_GRACE_NS = int(limits.GARBAGE_GRACE_S * 1e9)
 LARGE_OPERATIONS_MAX = 8192  # rows of the few commits that say they are large
 
 
@@ -66,11 +67,17 @@ class HybridClock:
 class Transaction:
     """One attempt of one operation."""
 
-    __slots__ = ("_clock", "_store", "adds", "conditions", "operations_max", "puts", "seen")
+    __slots__ = (
+        "_clock", "_store", "adds", "conditions", "garbage_grace_ns", "operations_max", "puts",
+        "seen",
+    )  # fmt: skip
 
-    def __init__(self, store: Store, clock: HybridClock) -> None:
+    def __init__(
+        self, store: Store, clock: HybridClock, garbage_grace_ns: int = GARBAGE_GRACE_NS
+    ) -> None:
         self._store = store
         self._clock = clock
+        self.garbage_grace_ns = garbage_grace_ns  # from a commit to the deletion of its garbage
         self.seen = store.sequence
         self.conditions: dict[bytes, bytes | None] = {}
         self.puts: dict[bytes, bytes | None] = {}
@@ -141,16 +148,19 @@ class Transaction:
 class Transactor:
     """Runs operations on a store."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, garbage_grace_s: float = limits.GARBAGE_GRACE_S
+    ) -> None:
         self.store = store
         self.clock = HybridClock(clock, store)
         self.is_doubtful = False  # rows could not be read: nobody may conclude from absence
+        self._garbage_grace_ns = int(garbage_grace_s * 1e9)
 
     async def read(self, body: Callable[[Transaction], Awaitable[ResultT]]) -> ResultT:
         """Run a body that writes nothing; answers, refusals too, tell only what is durable."""
         pending_reads = self.store.pending_reads
         try:
-            result = await body(Transaction(self.store, self.clock))
+            result = await body(self._transaction())
         except faults.Fault as fault:
             self._doubt(fault)
             await self._settle(pending_reads)
@@ -196,7 +206,7 @@ class Transactor:
             transaction_key = keys.transaction(writer.transaction_id)
         for _ in range(ATTEMPTS_MAX):
             pending_reads = self.store.pending_reads
-            transaction = Transaction(self.store, self.clock)
+            transaction = self._transaction()
             if transaction_key:
                 first = await transaction.get(transaction_key)  # and absent until the commit
                 if first is not None:
@@ -216,6 +226,9 @@ class Transactor:
             if outcome is CommitOutcome.UNKNOWN:
                 return await self._first_reply(transaction_key, reply_type)
         raise faults.Conflict("transaction", "other changes kept winning")
+
+    def _transaction(self) -> Transaction:
+        return Transaction(self.store, self.clock, self._garbage_grace_ns)
 
     async def _commit(self, transaction: Transaction) -> CommitOutcome:
         puts, adds = transaction.puts, transaction.adds

@@ -26,16 +26,18 @@ from storagenode.reporter import Reporter
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.service import SERVICE, NodeControl
 from storagenode.store.compact import compact_all
-from storagenode.store.disk import Disk, DiskSettings
+from storagenode.store.disk import Disk
 from storagenode.store.files import SystemFiles
 from storagenode.store.fragment_store import FragmentStore
 from storagenode.store.rebuild import rebuild
 from storagenode.store.scrub import STEP_S, Scrubber, ScrubSettings
+from storagenode.store.settings import DiskSettings
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 UPKEEP_S = 30.0
+COMPACT_S = 5.0  # an extent of each disk at most; a full disk waits for it
 HEALTH_S = REPORTS_S = REBUILD_S = 1.0
 DAY_S = 86_400.0
 STATES = {
@@ -117,6 +119,7 @@ class StorageNodeApp:
         REGISTRY.register(DiskMetrics(self._store))
         self._supervisor.add("heartbeat", HEARTBEAT_S, self._heartbeat)
         self._supervisor.add("upkeep", UPKEEP_S, self._upkeep)
+        self._supervisor.add("compact", COMPACT_S, self._compact)
         self._supervisor.add("health", HEALTH_S, self._watch)
         self._supervisor.add("reports", REPORTS_S, self._reporter.send)
         for number, (disk, scrubber) in enumerate(self._scrubbers.items(), 1):
@@ -188,9 +191,11 @@ class StorageNodeApp:
         if disk.is_rebuilding:
             await rebuild(disk, self._clock)
 
+    async def _compact(self) -> None:
+        await compact_all(self._store.disks, self._pool)
+
     async def _upkeep(self) -> None:
         self._store.give_up_idle()
-        await compact_all(self._store.disks, self._pool)
         for disk in self._store.disks:
             disk.trim()
 

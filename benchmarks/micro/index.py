@@ -21,12 +21,13 @@ from common.clock import SystemClock
 from common.erasure.layout import BLOCK_BYTES
 from common.limits import MIB
 from proto import storage_pb2
-from storagenode.store.disk import Disk, DiskSettings
+from storagenode.store.disk import Disk
 from storagenode.store.files import SystemFiles
 from storagenode.store.fragment_store import FragmentStore
 from storagenode.store.index import Index
 from storagenode.store.record import Record
 from storagenode.store.scrub import Scrubber, ScrubSettings
+from storagenode.store.settings import DiskSettings
 
 EXTENT_BYTES = 256 * MIB
 FRAGMENT_BYTES = 16_388  # of an object of 64 KiB

@@ -15,7 +15,6 @@ from metaservice.operations import repairs
 from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2
 
-GRACE_NS = int(limits.GARBAGE_GRACE_S * 1e9)
 POSTPONE_NS = 300 * 10**9  # until a row with a disk away is tried again
 EXPAND_PARTS_MAX = 50  # parts of an upload that one commit turns into blob garbage
 BLOBS_PER_ROW = 50  # so that finishing one row stays a small commit
@@ -45,7 +44,7 @@ def add_garbage(
 
     keep   parts of the upload that a version names
     """
-    due_ns = transaction.now_ns + GRACE_NS
+    due_ns = transaction.now_ns + transaction.garbage_grace_ns
     if upload_id:
         kept = _numbers_only(keep)
         _put(transaction, records_pb2.Garbage(upload_id=upload_id, due_ns=due_ns, keep=kept))

@@ -80,7 +80,7 @@ class SessionOperations:
     ) -> meta_pb2.ListEndedSessionsReply:
         """Fence sessions whose lease is over; list those that ended longer than the grace ago."""
         ended: list[Session] = []
-        horizon = transaction.now_ns - int(limits.GARBAGE_GRACE_S * 1e9)
+        horizon = transaction.now_ns - transaction.garbage_grace_ns
         fenced = 0
         for key, value in await transaction.scan(BEGIN, END, SESSIONS_READ_MAX):
             session = Session.FromString(value)

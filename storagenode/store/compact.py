@@ -50,7 +50,7 @@ class Compactor:
 
     async def _move(self, source: Extent, record: Record, table: bytes) -> None:
         disk = self._disk
-        target, offset = await disk.reserve(record.record_bytes)
+        target, offset = await disk.reserve(record.record_bytes, is_move=True)
         moved = Record(
             record.blob_id, record.index, target.number, offset, record.fragment_bytes,
             record.cell_bytes, record.block_bytes, record.identity_bytes, record.written_ns,

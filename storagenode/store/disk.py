@@ -12,8 +12,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from common import fault_points, faults
@@ -31,6 +29,7 @@ from storagenode.store.health import Counters, DiskHealth
 from storagenode.store.identity import load_identity, save_identity
 from storagenode.store.index import Index
 from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
+from storagenode.store.settings import DiskSettings
 from storagenode.store.verify import Verdict, buffer_bytes, verify_all_blocking
 from storagenode.store.writes import Write, joined, read_blocking, read_now
 
@@ -38,23 +37,8 @@ log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 DAMAGED_MAX = 10_000
+BORROWED_SHARE_MAX = 0.75  # of the reserve, by moves
 TOMBSTONE_KEEP_NS = 7 * 86_400 * 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class DiskSettings:
-    """How one disk is used.
-
-    share          of the file system's free space that this disk counts as its own
-    reserve_bytes  kept free: no new fragments below it
-    rebuilds_later  a lost index is rebuilt by rebuild.py while the disk is in use; else at once
-    """
-
-    folder: Path
-    extent_bytes: int
-    share: float
-    reserve_bytes: int
-    rebuilds_later: bool = False
 
 
 class Disk:
@@ -92,6 +76,7 @@ class Disk:
         self._queue: list[Write] = []
         self._pump: asyncio.Task[None] | None = None
         self._rolling: asyncio.Task[None] | None = None
+        self._is_borrowed = False  # the active extent lies in the reserve: for moves only
         self._save_identity(is_clean=False)
 
     # --- opening ------------------------------------------------------------------------------
@@ -167,6 +152,8 @@ class Disk:
             return "rebuilding"
         if self.health.is_slow:
             return "slow"
+        if self._state == "read_only" and self._room_bytes >= self.settings.extent_bytes:
+            self._state = "up"
         return "full" if self._state == "read_only" else ""
 
     @property
@@ -197,29 +184,41 @@ class Disk:
         return used - self.used_bytes
 
     @property
+    def _room_bytes(self) -> int:
+        """What the file system has beyond the reserve; negative: moves have taken of it."""
+        return self._files.space(self.settings.folder)[1] - self.settings.reserve_bytes
+
+    @property
     def free_bytes(self) -> int:
         """What new fragments may still take."""
-        _, available = self._files.space(self.settings.folder)
-        beyond = max(0, int((available - self.settings.reserve_bytes) * self.settings.share))
-        return beyond + self.extents.free_bytes
+        beyond = max(0, int(self._room_bytes * self.settings.share))
+        return beyond + (0 if self._is_borrowed else self.extents.free_bytes)
 
-    async def reserve(self, record_bytes: int) -> tuple[Extent, int]:
-        """Hand out space for a fragment. raises Full, Unavailable"""
+    async def reserve(self, record_bytes: int, *, is_move: bool = False) -> tuple[Extent, int]:
+        """Hand out space for a fragment. raises Full, Unavailable
+
+        is_move  it replaces one here: then a part of the reserve may be used, since a full disk
+                 gets its space back by moving what lives out of extents with much that is dead
+        """
         self.check_up()
         while not self.extents.fits(record_bytes):
             if self._rolling is None:
-                self._rolling = self._loop.create_task(self._roll(record_bytes))
+                self._rolling = self._loop.create_task(self._roll(record_bytes, is_move))
             rolling = self._rolling
             await asyncio.shield(rolling)
-        if self._state == "read_only":
-            self._state = "up"
+        if not is_move:
+            if self._is_borrowed and self._room_bytes < 0:
+                self._fill_up()
+                raise faults.Full(str(self.settings.folder))
+            self._is_borrowed = False
+            self._state = "up" if self._state == "read_only" else self._state
         return self.extents.reserve(record_bytes)
 
-    async def _roll(self, record_bytes: int) -> None:
+    async def _roll(self, record_bytes: int, is_move: bool) -> None:
         """Preallocate the next extent and make it the active one."""
         try:
-            _, available = self._files.space(self.settings.folder)
-            if available - self.settings.reserve_bytes < self.settings.extent_bytes:
+            missing = max(0, self.settings.extent_bytes - self._room_bytes)
+            if missing > (BORROWED_SHARE_MAX * self.settings.reserve_bytes if is_move else 0):
                 self._fill_up()
                 raise faults.Full(str(self.settings.folder))
             try:
@@ -230,6 +229,7 @@ class Disk:
                 raise as_fault(error, "new extent", self._fill_up) from error
             previous = self.extents.active
             self.extents.roll(extent)
+            self._is_borrowed = missing > 0
             if previous is not None:
                 self.close_if_done(previous)
         finally:

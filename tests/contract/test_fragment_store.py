@@ -17,10 +17,11 @@ from common.clock import ManualClock
 from common.limits import MIB
 from proto import storage_pb2
 from storagenode.store.compact import Compactor
-from storagenode.store.disk import Disk, DiskSettings
+from storagenode.store.disk import Disk
 from storagenode.store.files import SystemFiles
 from storagenode.store.fragment_store import FragmentStore
 from storagenode.store.rebuild import rebuild
+from storagenode.store.settings import DiskSettings
 
 BLOCK = 65_552
 CELL = 4 * BLOCK

@@ -46,9 +46,10 @@ from storagenode.journal.journal import JournalSettings, NodeJournal
 from storagenode.reporter import Reporter
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.store.compact import compact_all
-from storagenode.store.disk import Disk, DiskSettings
+from storagenode.store.disk import Disk
 from storagenode.store.fragment_store import FragmentStore
 from storagenode.store.scrub import STEP_S, Scrubber, ScrubSettings
+from storagenode.store.settings import DiskSettings
 from tests.simulation.disk import Medium, SimulatedDatabase, SimulatedFiles
 from tests.simulation.loop import Process, SimulatedLoop
 from workers.garbage import GarbageCollector

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 UPKEEP_S = 30.0
+JOURNAL_RESERVE_SHARE = 0.125  # of the reserve is kept free by the journal too
 COMPACT_S = 5.0  # an extent of each disk at most; a full disk waits for it
 HEALTH_S = REPORTS_S = REBUILD_S = 1.0
 DAY_S = 86_400.0
@@ -83,7 +84,10 @@ class StorageNodeApp:
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
         self._journal = NodeJournal(
             JournalSettings(
-                config.disks[0] / "journal", config.journal_chunk_bytes, config.reserve_bytes
+                config.disks[0] / "journal",
+                config.journal_chunk_bytes,
+                # Full disks must not stop commits: without them nothing could be deleted.
+                int(config.reserve_bytes * JOURNAL_RESERVE_SHARE),
             ),
             files,
             self._pool,

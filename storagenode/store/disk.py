@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 DAMAGED_MAX = 10_000
-BORROWED_SHARE_MAX = 0.75  # of the reserve, by moves
+BORROWED_SHARE_MAX = 0.5  # of the reserve, by moves; the journal may take more
 TOMBSTONE_KEEP_NS = 7 * 86_400 * 10**9
 
 

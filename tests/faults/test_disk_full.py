@@ -20,10 +20,11 @@ MIB = 1 << 20
 SETTINGS = f"""
 [metaservice]
 garbage_grace_s = 1.0
-reserve_bytes = {48 * MIB}
+reserve_bytes = {24 * MIB}
 [storagenode]
 extent_bytes = {16 * MIB}
 reserve_bytes = {96 * MIB}
+journal_chunk_bytes = {2 * MIB}
 [workers]
 garbage_interval_s = 0.5
 """
@@ -128,9 +129,9 @@ def test_a_full_disk_refuses_in_time_and_recovers(full: Cluster) -> None:
         more, why = fill(s3, f"more-{len(again)}-", OBJECT_BYTES, len(gone))
         assert why == (507, "InsufficientStorage")
         again.update(more)
-        return len(again) > len(gone) // 2
+        return len(again) > len(gone) // 4
 
-    wait_for(has_room, "half of the space", 120)
+    wait_for(has_room, "a quarter of the space", 120)
     assert_whole(s3, kept | again)
     assert listed(s3) == set(kept | again)
 
@@ -146,7 +147,7 @@ def test_metadata_keeps_room_to_delete(full: Cluster, disk: Path) -> None:
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     filler = disk / "filler"
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free - 24 * MIB)
+        os.posix_fallocate(file.fileno(), 0, free - 12 * MIB)
 
     def refused() -> bool:
         try:

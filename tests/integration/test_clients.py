@@ -1,5 +1,11 @@
-"""Real tools, unmodified, on a tree of files."""
+"""Real tools, unmodified, on a tree of files and on a large one.
 
+Short by default (300 files, 64 MiB). The long form, thousands of files and 1 GiB:
+    OSTRAKA_CLIENTS=long pytest tests/integration/test_clients*.py
+"""
+
+import hashlib
+import json
 import os
 import random
 import shutil
@@ -13,11 +19,30 @@ import s3fs
 
 from tests.support.cluster import ACCESS_KEY, SECRET_KEY, Cluster
 
+IS_LONG = os.environ.get("OSTRAKA_CLIENTS") == "long"
+FILES = 3000 if IS_LONG else 300
+LARGE_MIB = 1024 if IS_LONG else 64
+RUN_S = 900 if IS_LONG else 110
+pytestmark = pytest.mark.timeout(2 * RUN_S)
+
+
+def large_file(path: Path) -> Path:
+    """A file of LARGE_MIB that no tool can compress."""
+    with path.open("wb") as file:
+        for _ in range(LARGE_MIB):
+            file.write(os.urandom(1 << 20))
+    return path
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 def tree(root: Path, seed: int = 1) -> Path:
     """A tree of files of many sizes; the same for the same seed."""
     source = random.Random(seed)
-    for number in range(60):
+    for number in range(FILES):
         path = root / f"dir {number % 7}" / f"file-{number}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.randbytes(source.choice([0, 10, 5_000, 20_000, 300_000])))
@@ -34,7 +59,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 def run(cluster: Cluster, *command: str) -> str:
     done = subprocess.run(
-        command, env=cluster.environment, capture_output=True, text=True, timeout=110, check=False
+        command, env=cluster.environment, capture_output=True, text=True, timeout=RUN_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -53,14 +78,35 @@ def test_aws_cli_sync(cluster: Cluster, bucket: str, tmp_path: Path) -> None:
     run(cluster, aws, "s3", "sync", "--no-progress", str(source), f"s3://{bucket}/tree")
     run(cluster, aws, "s3", "sync", "--no-progress", f"s3://{bucket}/tree", str(tmp_path / "back"))
     assert_same(source, tmp_path / "back")
+    listed = run(cluster, aws, "s3", "ls", f"s3://{bucket}/tree/").split("\n")
+    assert [line.strip() for line in listed if line] == [f"PRE dir {n}/" for n in range(7)]
+    again = run(cluster, aws, "s3", "sync", "--no-progress", str(source), f"s3://{bucket}/tree")
+    assert again == ""  # nothing is different
+
+
+def test_aws_cli_copies_a_large_file(cluster: Cluster, bucket: str, tmp_path: Path) -> None:
+    aws, path, back = need("aws"), large_file(tmp_path / "large"), tmp_path / "back"
+    place = f"s3://{bucket}/large"
+    options = ("--no-progress", "--metadata", "colour=blue", "--content-type", "text/x-check")
+    run(cluster, aws, "s3", "cp", *options, str(path), place)
+    run(cluster, aws, "s3", "cp", "--no-progress", place, str(back))
+    assert digest(path) == digest(back)
+    head = json.loads(
+        run(cluster, aws, "s3api", "head-object", "--bucket", bucket, "--key", "large")
+    )
+    assert head["Metadata"] == {"colour": "blue"} and head["ContentType"] == "text/x-check"
+    assert head["ETag"].split("-")[1] == f'{LARGE_MIB // 8}"'
 
 
 def test_boto3_transfers_in_parallel_parts(s3: Any, bucket: str, tmp_path: Path) -> None:
-    path = tmp_path / "big"
-    path.write_bytes(os.urandom(40 * 1024 * 1024))
-    s3.upload_file(str(path), bucket, "big")
+    path = large_file(tmp_path / "big")
+    extra = {"Metadata": {"colour": "blue"}, "Tagging": "team=red", "ContentType": "text/x-check"}
+    s3.upload_file(str(path), bucket, "big", ExtraArgs=extra)
     s3.download_file(bucket, "big", str(tmp_path / "back"))
-    assert path.read_bytes() == (tmp_path / "back").read_bytes()
+    assert digest(path) == digest(tmp_path / "back")
+    assert s3.head_object(Bucket=bucket, Key="big")["Metadata"] == {"colour": "blue"}
+    tags = s3.get_object_tagging(Bucket=bucket, Key="big")["TagSet"]
+    assert tags == [{"Key": "team", "Value": "red"}]
 
 
 def test_rclone_sync_and_check(cluster: Cluster, bucket: str, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ looks wrong is looked at a second time, from the metadata's row on, before it co
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -95,7 +94,7 @@ class Seen:
     fragments_named: int = 0
     fragments_on_disks: int = 0
     bytes_verified: int = 0
-    pending: Counter[str] = field(default_factory=Counter)  # unnamed, and rightly so for now
+    pending: dict[str, int] = field(default_factory=dict)  # unnamed, and rightly so for now
 
 
 class Comparison:
@@ -135,7 +134,7 @@ class Comparison:
             if state == ORPHAN:
                 unnamed.append(fragment)
             elif state:
-                self.seen.pending[state] += 1
+                self.seen.pending[state] = self.seen.pending.get(state, 0) + 1
         return await self._still_there(disk_id, unnamed) if unnamed else []
 
     def _state_of(self, disk_id: int, fragment: storage_pb2.FragmentInfo, located: Located) -> str:

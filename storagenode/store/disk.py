@@ -291,9 +291,13 @@ class Disk:
         if to_sync:
             fault_points.reach("fragment.after_sync")
 
-    def _poison(self, error: OSError, group: list[Write]) -> None:
-        log.critical("the disk has failed: %s", error, extra={"disk": str(self.settings.folder)})
+    def fail(self, why: str) -> None:
+        """Acknowledge nothing more in this life of the process."""
+        log.critical("the disk has failed: %s", why, extra={"disk": str(self.settings.folder)})
         self._state = "failed"
+
+    def _poison(self, error: OSError, group: list[Write]) -> None:
+        self.fail(str(error))
         for write in (*group, *self._queue):
             if not write.done.done():
                 write.done.set_exception(faults.Unavailable("the disk has failed"))
@@ -356,10 +360,8 @@ class Disk:
         """Judge fragments by what is on the medium, in one go, beside everything else."""
         extents = [self.extents.by_number.get(record.extent) for record, _ in rows]
         present = [extent for extent in extents if extent is not None]
-        found = [
-            (extent.file if extent is not None else None, *row)
-            for extent, row in zip(extents, rows, strict=True)
-        ]
+        files = [extent.file if extent is not None else None for extent in extents]
+        found = [(file, *row) for file, row in zip(files, rows, strict=True)]
         buffer = self._pool.take_now(max(buffer_bytes(record) for record, _ in rows))
         for extent in present:
             extent.readers += 1

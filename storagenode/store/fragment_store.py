@@ -189,7 +189,13 @@ class FragmentStore:
     def _finish(self, opened: _Open) -> None:
         record = opened.record
         self._open.pop((record.blob_id, record.index), None)
-        opened.disk.index.put(record, bytes(opened.table))
+        try:
+            opened.disk.index.put(record, bytes(opened.table))
+        except faults.Unavailable as error:
+            opened.extent.live_bytes -= record.record_bytes
+            opened.extent.open_writes -= 1
+            opened.disk.fail(str(error))
+            raise
         opened.disk.damaged.pop((record.blob_id, record.index), None)
         opened.disk.fragment_count += 1
         fault_points.reach("fragment.after_index")

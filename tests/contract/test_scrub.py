@@ -3,6 +3,7 @@
 Method: real disks with small extents; bytes flipped, zeroed, swapped, cut in the extents' files.
 """
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from common.limits import MIB
 from common.rocks import RocksDatabase
 from proto import scrub_pb2, storage_pb2
 from storagenode.store.disk import Disk
-from storagenode.store.files import SystemFiles
+from storagenode.store.files import ExtentFile, SystemFiles
 from storagenode.store.index import FRAGMENT, row_key
 from storagenode.store.rebuild import rebuild
 from storagenode.store.record import Record
@@ -260,4 +261,99 @@ async def test_a_slow_disk_takes_nothing_new_and_a_hung_one_is_failed(tmp_path: 
         assert (node.disk.condition, node.disk.state) == ("hung", "failed")
     assert (node.disk.condition, node.disk.state) == ("", "up")
     await node.put(500, b"new")
+    await node.store.close()
+
+
+class FailingFile:
+    """An extent's file whose calls fail when told to."""
+
+    def __init__(self, file: ExtentFile, failing: set[str]) -> None:
+        self._file, self._failing = file, failing
+        self.is_direct, self.size_bytes = file.is_direct, file.size_bytes
+
+    def read_now(self, offset: int, into: memoryview) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> object:
+        if name in self._failing:
+            raise OSError(errno.EIO, "injected")
+        return getattr(self._file, name)
+
+
+async def test_a_read_error_is_an_erasure_and_told(tmp_path: Path) -> None:
+    node, data = await filled(tmp_path / "disk")
+    failing = {"read", "read_medium"}
+    for extent in node.disk.extents.by_number.values():
+        extent.file = FailingFile(extent.file, failing)  # type: ignore[assignment]
+    with pytest.raises(faults.Fault):
+        await node.get(4, CELL)
+    assert node.disk.damaged == {(blob_id(4), 2): "unreadable"}
+    assert (node.disk.health.read_errors, node.disk.condition) == (1, "")
+    failing.clear()
+    await assert_all(node, data)
+    await node.store.close()
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+async def test_a_failed_write_or_sync_is_for_ever(tmp_path: Path, call: str) -> None:
+    node, data = await filled(tmp_path / "disk")
+    active = node.disk.extents.active
+    assert active is not None
+    failing = {call}
+    active.file = FailingFile(active.file, failing)  # type: ignore[assignment]
+    with pytest.raises(faults.Unavailable):
+        await node.put(600, b"never acknowledged")
+    failing.clear()
+    with pytest.raises(faults.Unavailable):
+        await node.put(601, b"nor this")
+    assert (node.disk.condition, node.disk.state) == ("failed", "failed")
+    assert node.disk.health.write_errors == 1
+    await assert_all(node, data)
+    await node.store.close()
+    again = Node(tmp_path / "disk")
+    with pytest.raises(faults.NotFound):
+        await again.get(601, 1)
+    await assert_all(again, data)
+    await again.put(602, b"well again")
+    await again.store.close()
+
+
+async def test_an_index_that_cannot_be_written_fails_its_disk(tmp_path: Path) -> None:
+    node, data = await filled(tmp_path / "disk")
+    index = node.disk.index
+
+    class Full:
+        def put(self, record: Record, table: bytes) -> None:
+            raise faults.Unavailable("write failed: no space left on device")
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(index, name)
+
+    node.disk.index = Full()  # type: ignore[assignment]
+    with pytest.raises(faults.Unavailable):
+        await node.put(600, b"never acknowledged")
+    assert (node.disk.condition, node.disk.state) == ("failed", "failed")
+    assert all(extent.open_writes == 0 for extent in node.disk.extents.by_number.values())
+    node.disk.index = index
+    await assert_all(node, data)
+    await node.store.close()
+
+
+async def test_a_full_disk_takes_nothing_deletes_and_recovers(tmp_path: Path) -> None:
+    node, data = await filled(tmp_path / "disk")
+    files = node.disk._files
+    space = files.space
+    files.space = lambda folder: (1 << 40, 0)  # type: ignore[method-assign]
+    with pytest.raises(faults.Full):
+        for number in range(700, 760):
+            await node.put(number, os.urandom(3 * CELL))
+            data[number] = b""
+    assert (node.disk.condition, node.disk.state) == ("full", "read_only")
+    await node.delete(*[number for number in data if number >= 700], 0, 4)
+    data = {number: raw for number, raw in data.items() if number < 700 and number not in (0, 4)}
+    await assert_all(node, data)
+    files.space = space  # type: ignore[method-assign]
+    await node.put(800, os.urandom(3 * CELL))
+    assert (node.disk.condition, node.disk.state) == ("", "up")
+    await assert_all(node, data)
     await node.store.close()

@@ -24,7 +24,7 @@ SETTINGS = {
     "with a journal": '[metaservice]\njournal = "on"\n',
     "without": '[metaservice]\njournal = "off"\n',
 }
-SMALL = "4 KiB"
+SMALL = " 4 KiB"
 UP_S = 120.0
 
 

@@ -119,15 +119,16 @@ async def fence(
     caller: journal_pb2.Caller,
     is_enough: Callable[[Collection[str]], bool] = lambda answered: False,
 ) -> dict[str, journal_pb2.FenceReply]:
-    """Ask for a promise, or with epoch 0 only look; the nodes that gave it. raises Fenced, Invalid
+    """Ask for a promise, or with epoch 0 only look; the nodes that gave it.
 
-    raises  Fenced if any node has promised a higher epoch, Invalid if it is another cluster's
+    A node that holds another cluster's journal gives none.
+    raises   Fenced if any node has promised a higher epoch
     """
     answers = await ask(
         peers, names, Method.JOURNAL_FENCE, journal_pb2.Fence(caller=caller), is_enough=is_enough
     )
     for answer in answers.values():
-        if isinstance(answer, faults.Fenced | faults.Invalid):
+        if isinstance(answer, faults.Fenced):
             raise answer
     return {
         name: journal_pb2.FenceReply.FromString(answer)

@@ -33,6 +33,7 @@ MEMBERS_MAX = 7
 SETTLE_S = 1.0  # no zone came or went for so long: the members of a new journal can be chosen
 REFRESH_S = 60.0  # a node with a needed copy is away for so long: a checkpoint replaces the copy
 BEGIN_S = 10.0
+SEGMENTS_MAX = 16  # since the last checkpoint
 BUFFER_BYTES = 64 * MIB
 LIST_MAX = 1000
 
@@ -249,6 +250,14 @@ class MetadataJournal:
         """Store a checkpoint if one is due. raises Unavailable, Full, Corrupt"""
         if not self._is_running or not self._is_checkpoint_due():
             return
+        try:
+            await self._checkpoint()
+        except Ended as ended:
+            await self._go_on_alone(str(ended))
+        except faults.Fenced as fault:
+            self._store.fail(faults.in_words(fault))
+
+    async def _checkpoint(self) -> None:
         written = self.writer.bytes_since_checkpoint
         header = self.writer.header
         assert header is not None
@@ -272,7 +281,7 @@ class MetadataJournal:
         header = self.writer.header
         assert header is not None, "running"
         last = header.checkpoints[-1] if header.checkpoints else None
-        if last is None or not is_joined(header, last):
+        if last is None or not is_joined(header, last) or len(header.segments) > SEGMENTS_MAX:
             return True
         written = self.writer.bytes_since_checkpoint
         if written > max(self._options.checkpoint_bytes, last.size_bytes):

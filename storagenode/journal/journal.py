@@ -88,7 +88,8 @@ class NodeJournal:
 
         What was being appended before is on disk or refused when this returns.
         """
-        self._check_cluster(caller.cluster_id)
+        if caller.epoch or caller.cluster_id:  # who only looks may not know which cluster it is
+            self._check_cluster(caller.cluster_id)
         if caller.epoch:
             await self._promise(caller)
         return await self._run(self._picture_blocking)

@@ -163,6 +163,10 @@ async def test_another_clusters_caller_is_refused(bench: Bench) -> None:
     await bench.journal.fence(caller())
     with pytest.raises(faults.Invalid, match="cluster"):
         await bench.journal.fence(journal_pb2.Caller(cluster_id="other", epoch=9))
+    with pytest.raises(faults.Invalid, match="cluster"):
+        await bench.journal.fence(journal_pb2.Caller(epoch=9))
+    looked = await bench.journal.fence(journal_pb2.Caller())
+    assert (looked.cluster_id, looked.promised) == ("cluster", 1)
 
 
 async def test_the_newest_header_stays(bench: Bench) -> None:

@@ -22,6 +22,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.ports import free_port
+from common.rocks import RocksDatabase
 from tests.support.cluster import Cluster, wait_for
 from tests.support.linearizability import Kind, Operation, Register, check
 
@@ -139,6 +140,39 @@ def test_metadata_and_a_zone_destroyed_under_load(cluster: Cluster) -> None:
     assert_zombie_is_fenced(cluster)
     assert s3.get_object(Bucket=BUCKET, Key="after")["Body"].read() == b"it goes on"
     wait_for(lambda: "own disk" in cluster.status()["metadata_survives"], "the journal again")
+
+
+def test_a_frozen_service_that_was_taken_over_acknowledges_nothing(cluster: Cluster) -> None:
+    s3 = cluster.s3(retries={"max_attempts": 1}, read_timeout=4)
+    s3.create_bucket(Bucket=BUCKET)
+    wait_for(lambda: "own disk" in cluster.status()["metadata_survives"], "the journal")
+    for number in range(20):
+        s3.put_object(Bucket=BUCKET, Key=f"before/{number}", Body=b"acknowledged")
+    picture = cluster.status()
+    addresses = [p["address"] for p in picture["processes"] if p["role"] == "storagenode"]
+    zombie = cluster.pid_of("metaservice")
+    os.kill(zombie, signal.SIGSTOP)
+    target = cluster.folder / "taken-over"
+    done = cluster.command(
+        "recover", "metadata", "--secret", str(cluster.data / "secret"),
+        "--keyring", str(cluster.data / "keyring.json"), "--target", str(target),
+        *[f"--nodes={address}" for address in addresses],
+    )  # fmt: skip
+    os.kill(zombie, signal.SIGCONT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with pytest.raises((ClientError, BotoCoreError)):
+        s3.put_object(Bucket=BUCKET, Key="late", Body=b"1")
+    wait_for(lambda: not os.path.exists(f"/proc/{zombie}"), "the zombie's end")  # noqa: PTH110
+    with pytest.raises((ClientError, BotoCoreError)):  # started again by its supervisor
+        s3.put_object(Bucket=BUCKET, Key="later", Body=b"1")
+
+    database = RocksDatabase(target)
+    try:
+        heads = database.scan(b"h", b"i", 1000)
+    finally:
+        database.close()
+    names = {key[9:].decode() for key, _ in heads}
+    assert names == {f"before/{number}" for number in range(20)}
 
 
 def assert_zombie_is_fenced(cluster: Cluster) -> None:

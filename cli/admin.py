@@ -1,66 +1,25 @@
-"""`ostraka admin`: accounts and access keys of a running cluster."""
+"""`ostraka admin`: accounts, access keys and disks of a running cluster."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cli.bootstrap import read_bootstrap
-from cli.control import (
-    call,
-    control_address,
-    host_and_port,
-    make_account,
-    wait_until_up,
-    with_control,
-)
-from cli.folder import DEFAULT_DIRECTORY, ClusterFolder
+from cli.control import make_account, wait_until_up, with_control
+from cli.disks import disk
+from cli.target import Target, for_cluster
 from common import faults
 from proto import admin_pb2, records_pb2
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The cluster a command is for: a local one by its folder, or a deployed one by address."""
-
-    directory: Path
-    control: str | None
-
-    @property
-    def address(self) -> str:
-        """Its control plane. raises NotFound, Unavailable"""
-        return self.control or control_address(ClusterFolder(self.directory))
-
-    def ask(self, method: str, request: Any) -> Any:
-        """Make one call to the cluster's control plane."""
-        return with_control(self.address, lambda stub: call(getattr(stub, method), request))
-
-
-def for_cluster(function: Callable[..., None]) -> Callable[..., None]:
-    """Options that name the cluster; the command gets a Target."""
-
-    @click.option(
-        "--directory", type=click.Path(path_type=Path), default=DEFAULT_DIRECTORY,
-        show_default=True, help="A local cluster's folder.",
-    )  # fmt: skip
-    @click.option(
-        "--control", type=host_and_port, metavar="HOST:PORT",
-        help="A deployed cluster's metadata service, instead of a folder.",
-    )  # fmt: skip
-    @wraps(function)
-    def with_target(directory: Path, control: str | None, **others: Any) -> None:
-        function(Target(directory, control), **others)
-
-    return with_target
 
 
 @click.group("admin")
 def command() -> None:
     """Administer a running cluster."""
+
+
+command.add_command(disk)
 
 
 @command.command("bootstrap")

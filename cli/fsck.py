@@ -18,9 +18,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from cli.admin import Target, for_cluster
 from cli.checking import ControlDisks, ControlMeta
 from cli.control import call, with_control
+from cli.target import Target, for_cluster
 from common import faults
 from metaservice.client import Method
 from proto import admin_pb2, scrub_pb2

@@ -6,6 +6,7 @@ Pure: no I/O. Its keys are the documented JSON form.
 from typing import Any
 
 from cli.disk_words import comparison_problems, condition_words, damage_problems
+from cli.repair_words import blank_repair, repair_figures, repair_problems
 from common.placement.survival import UNREADABLE, survives
 from common.placement.topology import Topology
 from proto import admin_pb2, records_pb2
@@ -25,6 +26,7 @@ def blank_picture(endpoint: str, state: str, processes: list[dict[str, Any]]) ->
         "used_bytes": 0,
         "degraded_blobs": 0,
         "garbage_pending": 0,
+        "repair": blank_repair(),
         "problems": [],
         "processes": processes,
     }
@@ -54,6 +56,8 @@ def describe_cluster(picture: Picture, reply: admin_pb2.ClusterStatusReply) -> N
     problems += comparison_problems(reply)
     if reply.degraded_blobs:
         problems.append(f"{reply.degraded_blobs} blobs miss a fragment or lie off their zone")
+    picture["repair"] = repair_figures(reply.repair)
+    problems += repair_problems(picture["repair"])
     picture["survives"] = survives(topology, profile, away)
     picture["metadata_survives"] = reply.metadata_survives
     picture["metadata_journal"] = describe_journal(reply.journal)

@@ -2,8 +2,9 @@
 
 The JSON form is a contract: `endpoint`, `state` (healthy, degraded, unavailable, stopped),
 `survives`, `metadata_survives`, `metadata_journal`, `capacity_bytes`, `used_bytes`,
-`degraded_blobs`, `garbage_pending`, `problems`, and `processes` with `role`, `name`, `zone`, `pid`,
-`address`, `state` (running, waiting, unresponsive, stopped). Exit code 0: healthy or degraded; 1:
+`degraded_blobs`, `garbage_pending`, `repair` (figures, see cli/repair_words.py), `problems`, and
+`processes` with `role`, `name`, `zone`, `pid`, `address`, `state` (running, waiting, unresponsive,
+stopped). Exit code 0: healthy or degraded; 1:
 unavailable or stopped.
 """
 
@@ -22,6 +23,7 @@ from cli.control import call, control_address, host_and_port, with_control
 from cli.folder import DEFAULT_DIRECTORY, ClusterFolder, ClusterIdentity
 from cli.picture import blank_picture, describe_cluster, say_unavailable
 from cli.ports import LOOPBACK
+from cli.repair_words import repair_in_words
 from common import faults
 from common.limits import MIB
 from proto import admin_pb2
@@ -151,6 +153,9 @@ def _show(picture: dict[str, Any]) -> None:
         out.print(f"  metadata survives the loss of: {picture['metadata_survives']}")
         used, capacity = picture["used_bytes"] // MIB, picture["capacity_bytes"] // MIB
         out.print(f"  {used:,} MiB of {capacity:,} MiB on all disks used, parity included")
+        words = repair_in_words(picture["repair"])
+        if words:
+            out.print(f"  {words}")
     for problem in picture["problems"]:
         out.print("  [yellow]![/yellow]", escape(problem))
     table = Table(box=None, pad_edge=False)

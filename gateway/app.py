@@ -29,6 +29,7 @@ from gateway.handlers.post_object import PostObjectHandlers
 from gateway.handlers.registry import Handler, collect
 from gateway.handlers.source import Sources
 from gateway.handlers.unconfigured import UnconfiguredHandlers
+from gateway.http.foreground import Foreground
 from gateway.http.pipeline import Pipeline
 from gateway.http.server import Server
 from gateway.objects.buckets import BucketCache
@@ -111,6 +112,7 @@ class GatewayApp:
         await self._frames.wait_up(FIRST_CONTACT_S)
         await self._session.start()
         await self._nodes.refresh()
+        self._nodes.tell = Foreground(config.name, self._clock).sample
         self._supervisor.add("topology", TOPOLOGY_S, self._nodes.refresh)
         self._supervisor.add("reports", REPORTS_S, self._send_reports)
         await self._supervisor.start()

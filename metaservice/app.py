@@ -56,8 +56,9 @@ class MetaServiceApp:
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
         self._frames = FrameServer(self._meta.handlers(), secret=secret)
         self._journal = self._make_journal(secret)
+        meta = self._meta
         control = MetaControl(
-            self._meta.transactor, self._meta.nodes, self._ring, config.engine, self._journal,
+            meta.transactor, meta.nodes, self._ring, config.engine, meta.board, self._journal,
             self._make_export(),
         )  # fmt: skip
         self._rpc = RpcServer(

@@ -24,6 +24,9 @@
   P     profile name                               Profile
   l     lease name                                 Lease
   j     blob_id                                    RepairJob
+  R     q or w, margin, blob_id                    (empty: a job's place in the queue; w: waits)
+  R     s                                          RepairPass
+  J     blob_id                                    Strays: fragments where no placement names them
   c     sequence                                   ChangeRecord
   x     consumer                                   sequence up to which it has read
   U     bucket_id, counter name                    counter
@@ -32,7 +35,8 @@
   S     scrub name                                 ScrubState: where a comparison stands
   F     disk_id, blob_id, index                    time when an unknown fragment was first seen
   C     name                                       single values: clock floor, cluster id ...;
-                                                   counters: blobs awaiting repair, garbage rows
+                                                   counters: blobs awaiting repair, their bytes,
+                                                   garbage rows
 
 [key] is escaped and ended so that what follows sorts within its key: 00 becomes 00 FF, the end is
 00 00. `random` is 8 bytes; ~order and random together are a version id, and its row's place.
@@ -185,6 +189,18 @@ def lease(name: str) -> bytes:
 
 def repair(blob_id: bytes) -> bytes:
     return b"j" + blob_id
+
+
+def repair_queue(margin: int, blob_id: bytes, *, is_waiting: bool = False) -> bytes:
+    return (b"Rw" if is_waiting else b"Rq") + bytes([margin]) + blob_id
+
+
+def repair_pass() -> bytes:
+    return b"Rs"
+
+
+def strays(blob_id: bytes) -> bytes:
+    return b"J" + blob_id
 
 
 def change(sequence: int) -> bytes:

@@ -21,12 +21,15 @@ from metaservice.operations import (
     multipart,
     objects,
     quarantine,
+    repair_scan,
     repairs,
     sessions,
+    strays,
     tagging,
     usage,
 )
 from metaservice.operations.nodes import NodeOperations, NodeRegistry
+from metaservice.operations.repair_board import RepairBoard
 from metaservice.operations.sessions import Leases, SessionOperations
 from metaservice.space import SpaceGuard
 from metaservice.table import REPLIES, Entry, Kind, Method
@@ -64,6 +67,7 @@ class MetaServer:
         self._sessions = SessionOperations(Leases(clock))
         self._garbage = garbage.GarbageQueue()
         self._inspector = inspection.Inspector()
+        self.board = RepairBoard(clock)
 
     def handlers(self) -> dict[int, Handler]:
         """Handlers by method id."""
@@ -117,6 +121,7 @@ class MetaServer:
         for method in (Method.CREATE_BUCKET, Method.CREATE_UPLOAD, Method.COMMIT_PART):
             writes[method] = self.space.guarded(writes[method])
         commit_version = self.space.guarded(objects.commit_version)
+        self._add_repair(reads, writes)
         table = {method: Entry(*REPLIES[method], Kind.READ, run) for method, run in reads.items()}
         table |= {
             method: Entry(*REPLIES[method], Kind.WRITE, run) for method, run in writes.items()
@@ -145,6 +150,22 @@ class MetaServer:
             Method.SAVE_SCRUB: quarantine.save_scrub,
             Method.QUARANTINE: quarantine.quarantine,
             Method.RELEASE: quarantine.release,
+        }
+
+    def _add_repair(self, reads: dict[Method, Operation], writes: dict[Method, Operation]) -> None:
+        """What workers ask for to repair."""
+        reads |= {
+            Method.QUEUE_REPAIRS: self.board.queue_repairs,
+            Method.LIST_STRAYS: strays.list_strays,
+        }
+        writes |= {
+            Method.CLAIM_REPAIRS: repairs.claim_repairs,
+            Method.COMMIT_PLACEMENT: self.board.commit_placement,
+            Method.SCAN_PLACEMENTS: repair_scan.scan_placements,
+            Method.TAKE_STRAYS: strays.take_strays,
+            Method.FINISH_STRAYS: strays.finish_strays,
+            Method.JUDGE_FRAGMENTS: strays.judge_fragments,
+            Method.MARK_DISK_WALKED: repair_scan.mark_disk_walked,
         }
 
     def _handler(self, name: str, entry: Entry) -> Handler:

@@ -14,6 +14,7 @@ from metaservice.operations import garbage, quarantine, repairs
 from metaservice.operations.credentials import CredentialOperations
 from metaservice.operations.inspection import Inspector
 from metaservice.operations.nodes import NodeOperations
+from metaservice.operations.repair_board import RepairBoard
 from metaservice.transaction import Transaction, Transactor
 from proto import admin_pb2, admin_pb2_grpc, meta_pb2, scrub_pb2
 
@@ -34,12 +35,13 @@ async def _refuse(fault: faults.Fault) -> None:
 class MetaControl(admin_pb2_grpc.MetaControlServicer):
     """gRPC messages to operations."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wired in one place
         self,
         transactor: Transactor,
         nodes: NodeOperations,
         ring: KeyRing,
         engine: str,
+        board: RepairBoard,
         journal: MetadataJournal | None = None,
         export: Export | None = None,
     ) -> None:
@@ -47,6 +49,7 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         self._journal = journal
         self._export = export
         self._engine = engine
+        self._board = board
         self._transactor = transactor
         self._nodes = nodes
         self._credentials = CredentialOperations(ring)
@@ -148,6 +151,7 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
                 checkpoint_ns=journal.checkpoint_ns,
                 problems=journal.problems,
             ),
+            repair=await self._board.status(transaction),
         )
 
     async def _read(

@@ -58,6 +58,15 @@ class Method(IntEnum):
     SAVE_SCRUB = 86
     QUARANTINE = 87
     RELEASE = 88
+    QUEUE_REPAIRS = 100
+    CLAIM_REPAIRS = 101
+    COMMIT_PLACEMENT = 102
+    SCAN_PLACEMENTS = 103
+    LIST_STRAYS = 104
+    TAKE_STRAYS = 105
+    FINISH_STRAYS = 106
+    JUDGE_FRAGMENTS = 107
+    MARK_DISK_WALKED = 108
 
 
 class Kind(IntEnum):
@@ -126,4 +135,13 @@ REPLIES: dict[Method, tuple[type[Message], type[Message]]] = {
     Method.QUARANTINE: (scrub_pb2.Quarantine, scrub_pb2.QuarantineReply),
     Method.RELEASE: (scrub_pb2.Release, scrub_pb2.ReleaseReply),
     Method.REPORT_FRAGMENTS: (scrub_pb2.ReportFragments, scrub_pb2.ReportFragmentsReply),
+    Method.QUEUE_REPAIRS: (meta_pb2.QueueRepairs, meta_pb2.QueueRepairsReply),
+    Method.CLAIM_REPAIRS: (meta_pb2.ClaimRepairs, meta_pb2.ClaimRepairsReply),
+    Method.COMMIT_PLACEMENT: (meta_pb2.CommitPlacement, meta_pb2.CommitPlacementReply),
+    Method.SCAN_PLACEMENTS: (meta_pb2.ScanPlacements, meta_pb2.ScanPlacementsReply),
+    Method.LIST_STRAYS: (meta_pb2.ListStrays, meta_pb2.ListStraysReply),
+    Method.TAKE_STRAYS: (meta_pb2.TakeStrays, meta_pb2.TakeStraysReply),
+    Method.FINISH_STRAYS: (meta_pb2.FinishStrays, meta_pb2.FinishStraysReply),
+    Method.JUDGE_FRAGMENTS: (meta_pb2.JudgeFragments, meta_pb2.JudgeFragmentsReply),
+    Method.MARK_DISK_WALKED: (meta_pb2.MarkDiskWalked, meta_pb2.MarkDiskWalkedReply),
 }

@@ -48,6 +48,7 @@ class ClusterStatusReply(_message.Message):
     SCRUB_FIELD_NUMBER: _builtins.int
     METADATA_DOUBTFUL_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
+    REPAIR_FIELD_NUMBER: _builtins.int
     degraded_blobs: _builtins.int
     garbage_pending: _builtins.int
     metadata_engine: _builtins.str
@@ -64,6 +65,8 @@ class ClusterStatusReply(_message.Message):
 
     @_builtins.property
     def journal(self) -> Global___JournalStatus: ...
+    @_builtins.property
+    def repair(self) -> Global___RepairStatus: ...
     def __init__(
         self,
         *,
@@ -76,10 +79,11 @@ class ClusterStatusReply(_message.Message):
         scrub: _scrub_pb2.ScrubState | None = ...,
         metadata_doubtful: _builtins.bool = ...,
         journal: Global___JournalStatus | None = ...,
+        repair: Global___RepairStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal", "scrub", b"scrub", "topology", b"topology"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal", "repair", b"repair", "scrub", b"scrub", "topology", b"topology"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_blobs", b"degraded_blobs", "garbage_pending", b"garbage_pending", "journal", b"journal", "metadata_doubtful", b"metadata_doubtful", "metadata_engine", b"metadata_engine", "metadata_survives", b"metadata_survives", "nodes", b"nodes", "scrub", b"scrub", "topology", b"topology"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_blobs", b"degraded_blobs", "garbage_pending", b"garbage_pending", "journal", b"journal", "metadata_doubtful", b"metadata_doubtful", "metadata_engine", b"metadata_engine", "metadata_survives", b"metadata_survives", "nodes", b"nodes", "repair", b"repair", "scrub", b"scrub", "topology", b"topology"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,6 +219,114 @@ class ExportChunk(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportChunk: _TypeAlias = ExportChunk  # noqa: Y015
+
+@_typing.final
+class RepairStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ByMarginEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class NamedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    BY_MARGIN_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    BYTES_LEFT_FIELD_NUMBER: _builtins.int
+    BYTES_DONE_FIELD_NUMBER: _builtins.int
+    READ_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    DONE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    IS_THROTTLED_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    IS_LOOKING_FIELD_NUMBER: _builtins.int
+    ROWS_LOOKED_AT_FIELD_NUMBER: _builtins.int
+    ROWS_EXPECTED_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
+    waiting: _builtins.int
+    """of them: nothing can be done before the cluster changes"""
+    bytes_left: _builtins.int
+    """plain bytes of blobs that can be worked on"""
+    bytes_done: _builtins.int
+    """since there was last nothing to do"""
+    read_bytes_per_s: _builtins.int
+    done_bytes_per_s: _builtins.int
+    """plain bytes of blobs made whole"""
+    limit_bytes_per_s: _builtins.int
+    is_throttled: _builtins.bool
+    """slower because clients had to wait longer"""
+    workers: _builtins.int
+    """heard of lately"""
+    is_looking: _builtins.bool
+    """a pass over all placements is under way"""
+    rows_looked_at: _builtins.int
+    rows_expected: _builtins.int
+    @_builtins.property
+    def by_margin(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
+        """blobs with a job, by how many further losses each bears"""
+
+    @_builtins.property
+    def named(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
+        """fragments on disks that are out, as of the last whole pass"""
+
+    def __init__(
+        self,
+        *,
+        by_margin: _abc.Mapping[_builtins.int, _builtins.int] | None = ...,
+        waiting: _builtins.int = ...,
+        bytes_left: _builtins.int = ...,
+        bytes_done: _builtins.int = ...,
+        read_bytes_per_s: _builtins.int = ...,
+        done_bytes_per_s: _builtins.int = ...,
+        limit_bytes_per_s: _builtins.int = ...,
+        is_throttled: _builtins.bool = ...,
+        workers: _builtins.int = ...,
+        is_looking: _builtins.bool = ...,
+        rows_looked_at: _builtins.int = ...,
+        rows_expected: _builtins.int = ...,
+        named: _abc.Mapping[_builtins.int, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_margin", b"by_margin", "bytes_done", b"bytes_done", "bytes_left", b"bytes_left", "done_bytes_per_s", b"done_bytes_per_s", "is_looking", b"is_looking", "is_throttled", b"is_throttled", "limit_bytes_per_s", b"limit_bytes_per_s", "named", b"named", "read_bytes_per_s", b"read_bytes_per_s", "rows_expected", b"rows_expected", "rows_looked_at", b"rows_looked_at", "waiting", b"waiting", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairStatus: _TypeAlias = RepairStatus  # noqa: Y015
 
 @_typing.final
 class NodeState(_message.Message):
@@ -507,17 +619,20 @@ class SetDiskStateRequest(_message.Message):
 
     DISK_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     disk_id: _builtins.int
     state: _records_pb2.Disk.State.ValueType
+    force: _builtins.bool
     def __init__(
         self,
         *,
         disk_id: _builtins.int = ...,
         state: _records_pb2.Disk.State.ValueType = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_id", b"disk_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_id", b"disk_id", "force", b"force", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from proto import records_pb2 as _records_pb2
 import builtins as _builtins
 import sys
@@ -20,6 +21,23 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEEP: _Verdict.ValueType  # 0
+    STRAY: _Verdict.ValueType  # 1
+    ORPHAN: _Verdict.ValueType  # 2
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
+
+KEEP: Verdict.ValueType  # 0
+STRAY: Verdict.ValueType  # 1
+ORPHAN: Verdict.ValueType  # 2
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class Writer(_message.Message):
@@ -1378,15 +1396,21 @@ class GetTopology(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KNOWN_EPOCH_FIELD_NUMBER: _builtins.int
+    FOREGROUND_FIELD_NUMBER: _builtins.int
     known_epoch: _builtins.int
+    @_builtins.property
+    def foreground(self) -> Global___Foreground:
+        """from a gateway"""
+
     def __init__(
         self,
         *,
         known_epoch: _builtins.int = ...,
+        foreground: Global___Foreground | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["foreground", b"foreground"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_epoch", b"known_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["foreground", b"foreground", "known_epoch", b"known_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1398,19 +1422,25 @@ class GetTopologyReply(_message.Message):
 
     TOPOLOGY_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    FOREGROUND_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def topology(self) -> _records_pb2.Topology: ...
     @_builtins.property
     def health(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeHealth]: ...
+    @_builtins.property
+    def foreground(self) -> Global___Foreground:
+        """of all gateways: the slowest"""
+
     def __init__(
         self,
         *,
         topology: _records_pb2.Topology | None = ...,
         health: _abc.Iterable[Global___NodeHealth] | None = ...,
+        foreground: Global___Foreground | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["topology", b"topology"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["foreground", b"foreground", "topology", b"topology"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["health", b"health", "topology", b"topology"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["foreground", b"foreground", "health", b"health", "topology", b"topology"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1423,23 +1453,54 @@ class NodeHealth(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     IS_ALIVE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_AGE_MS_FIELD_NUMBER: _builtins.int
+    IS_STEADY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     is_alive: _builtins.bool
     heartbeat_age_ms: _builtins.int
+    is_steady: _builtins.bool
+    """alive for long enough to be trusted with fragments again"""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         is_alive: _builtins.bool = ...,
         heartbeat_age_ms: _builtins.int = ...,
+        is_steady: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_age_ms", b"heartbeat_age_ms", "is_alive", b"is_alive", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_age_ms", b"heartbeat_age_ms", "is_alive", b"is_alive", "is_steady", b"is_steady", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeHealth: _TypeAlias = NodeHealth  # noqa: Y015
+
+@_typing.final
+class Foreground(_message.Message):
+    """What clients feel, of the last seconds: repair slows down when it gets worse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    P99_US_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_S_FIELD_NUMBER: _builtins.int
+    gateway: _builtins.str
+    p99_us: _builtins.int
+    requests_per_s: _builtins.int
+    def __init__(
+        self,
+        *,
+        gateway: _builtins.str = ...,
+        p99_us: _builtins.int = ...,
+        requests_per_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "p99_us", b"p99_us", "requests_per_s", b"requests_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Foreground: _TypeAlias = Foreground  # noqa: Y015
 
 @_typing.final
 class GetAccessKey(_message.Message):
@@ -1978,6 +2039,604 @@ class ListRepairsReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRepairsReply: _TypeAlias = ListRepairsReply  # noqa: Y015
+
+@_typing.final
+class FragmentPlace(_message.Message):
+    """--- repair ------------------------------------------------------------------------------------"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    DISK_ID_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    disk_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        disk_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_id", b"disk_id", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FragmentPlace: _TypeAlias = FragmentPlace  # noqa: Y015
+
+@_typing.final
+class RepairProgress(_message.Message):
+    """of one worker, since it started"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    BYTES_READ_FIELD_NUMBER: _builtins.int
+    BYTES_WRITTEN_FIELD_NUMBER: _builtins.int
+    BLOBS_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    IS_THROTTLED_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    bytes_read: _builtins.int
+    bytes_written: _builtins.int
+    blobs: _builtins.int
+    limit_bytes_per_s: _builtins.int
+    is_throttled: _builtins.bool
+    """the foreground got slower"""
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        bytes_read: _builtins.int = ...,
+        bytes_written: _builtins.int = ...,
+        blobs: _builtins.int = ...,
+        limit_bytes_per_s: _builtins.int = ...,
+        is_throttled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "is_throttled", b"is_throttled", "limit_bytes_per_s", b"limit_bytes_per_s", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairProgress: _TypeAlias = RepairProgress  # noqa: Y015
+
+@_typing.final
+class QueueRepairs(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    after: _builtins.bytes
+    limit: _builtins.int
+    waiting: _builtins.bool
+    @_builtins.property
+    def progress(self) -> Global___RepairProgress: ...
+    def __init__(
+        self,
+        *,
+        after: _builtins.bytes = ...,
+        limit: _builtins.int = ...,
+        waiting: _builtins.bool = ...,
+        progress: Global___RepairProgress | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "progress", b"progress", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueRepairs: _TypeAlias = QueueRepairs  # noqa: Y015
+
+@_typing.final
+class RepairEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    BLOB_FIELD_NUMBER: _builtins.int
+    STRAYS_FIELD_NUMBER: _builtins.int
+    row: _builtins.bytes
+    """place in the queue"""
+    @_builtins.property
+    def job(self) -> _records_pb2.RepairJob: ...
+    @_builtins.property
+    def blob(self) -> _records_pb2.BlobRef:
+        """as named now; absent: nothing names it any more"""
+
+    @_builtins.property
+    def strays(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.Stray]: ...
+    def __init__(
+        self,
+        *,
+        row: _builtins.bytes = ...,
+        job: _records_pb2.RepairJob | None = ...,
+        blob: _records_pb2.BlobRef | None = ...,
+        strays: _abc.Iterable[_records_pb2.Stray] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "job", b"job", "row", b"row", "strays", b"strays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairEntry: _TypeAlias = RepairEntry  # noqa: Y015
+
+@_typing.final
+class QueueRepairsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepairEntry]: ...
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___RepairEntry] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueRepairsReply: _TypeAlias = QueueRepairsReply  # noqa: Y015
+
+@_typing.final
+class ClaimRepair(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOB_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    blob_id: _builtins.bytes
+    generation: _builtins.int
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FragmentPlace]: ...
+    def __init__(
+        self,
+        *,
+        blob_id: _builtins.bytes = ...,
+        generation: _builtins.int = ...,
+        targets: _abc.Iterable[Global___FragmentPlace] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "generation", b"generation", "targets", b"targets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimRepair: _TypeAlias = ClaimRepair  # noqa: Y015
+
+@_typing.final
+class ClaimRepairs(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDER_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    holder: _builtins.str
+    seconds: _builtins.int
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimRepair]: ...
+    def __init__(
+        self,
+        *,
+        holder: _builtins.str = ...,
+        seconds: _builtins.int = ...,
+        claims: _abc.Iterable[Global___ClaimRepair] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "holder", b"holder", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimRepairs: _TypeAlias = ClaimRepairs  # noqa: Y015
+
+@_typing.final
+class ClaimRepairsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimRepairsReply: _TypeAlias = ClaimRepairsReply  # noqa: Y015
+
+@_typing.final
+class CommitPlacement(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOB_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
+    blob_id: _builtins.bytes
+    token: _builtins.int
+    generation: _builtins.int
+    """that the moves were made for"""
+    whole: _builtins.bool
+    """nothing is left to do"""
+    waiting: _builtins.bool
+    """nothing can be done now"""
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___FragmentPlace]: ...
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """what is still missing after them"""
+
+    @_builtins.property
+    def seen(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """what the job said was missing when it was planned"""
+
+    def __init__(
+        self,
+        *,
+        blob_id: _builtins.bytes = ...,
+        token: _builtins.int = ...,
+        generation: _builtins.int = ...,
+        moves: _abc.Iterable[Global___FragmentPlace] | None = ...,
+        missing: _abc.Iterable[_builtins.int] | None = ...,
+        whole: _builtins.bool = ...,
+        waiting: _builtins.bool = ...,
+        seen: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "generation", b"generation", "missing", b"missing", "moves", b"moves", "seen", b"seen", "token", b"token", "waiting", b"waiting", "whole", b"whole"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitPlacement: _TypeAlias = CommitPlacement  # noqa: Y015
+
+@_typing.final
+class CommitPlacementReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[CommitPlacementReply._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MOVED: CommitPlacementReply._Outcome.ValueType  # 0
+        GONE: CommitPlacementReply._Outcome.ValueType  # 1
+        CHANGED: CommitPlacementReply._Outcome.ValueType  # 2
+        FENCED: CommitPlacementReply._Outcome.ValueType  # 3
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
+    MOVED: CommitPlacementReply.Outcome.ValueType  # 0
+    GONE: CommitPlacementReply.Outcome.ValueType  # 1
+    CHANGED: CommitPlacementReply.Outcome.ValueType  # 2
+    FENCED: CommitPlacementReply.Outcome.ValueType  # 3
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    outcome: Global___CommitPlacementReply.Outcome.ValueType
+    def __init__(
+        self,
+        *,
+        outcome: Global___CommitPlacementReply.Outcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitPlacementReply: _TypeAlias = CommitPlacementReply  # noqa: Y015
+
+@_typing.final
+class ScanPlacements(_message.Message):
+    """again: once the last pass found fragments on disks that are out, and their blobs were worked on, look again"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOST_DISK_IDS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    again: _builtins.bool
+    @_builtins.property
+    def lost_disk_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        lost_disk_ids: _abc.Iterable[_builtins.int] | None = ...,
+        limit: _builtins.int = ...,
+        again: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "limit", b"limit", "lost_disk_ids", b"lost_disk_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScanPlacements: _TypeAlias = ScanPlacements  # noqa: Y015
+
+@_typing.final
+class ScanPlacementsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> _records_pb2.RepairPass: ...
+    def __init__(
+        self,
+        *,
+        progress: _records_pb2.RepairPass | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScanPlacementsReply: _TypeAlias = ScanPlacementsReply  # noqa: Y015
+
+@_typing.final
+class ListStrays(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    after: _builtins.bytes
+    limit: _builtins.int
+    def __init__(
+        self,
+        *,
+        after: _builtins.bytes = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStrays: _TypeAlias = ListStrays  # noqa: Y015
+
+@_typing.final
+class StrayEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOB_ID_FIELD_NUMBER: _builtins.int
+    STRAY_FIELD_NUMBER: _builtins.int
+    blob_id: _builtins.bytes
+    @_builtins.property
+    def stray(self) -> _records_pb2.Stray: ...
+    def __init__(
+        self,
+        *,
+        blob_id: _builtins.bytes = ...,
+        stray: _records_pb2.Stray | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stray", b"stray"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "stray", b"stray"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StrayEntry: _TypeAlias = StrayEntry  # noqa: Y015
+
+@_typing.final
+class ListStraysReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUE_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    next: _builtins.bytes
+    more: _builtins.bool
+    @_builtins.property
+    def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___StrayEntry]: ...
+    def __init__(
+        self,
+        *,
+        due: _abc.Iterable[Global___StrayEntry] | None = ...,
+        next: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "more", b"more", "next", b"next"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStraysReply: _TypeAlias = ListStraysReply  # noqa: Y015
+
+@_typing.final
+class TakeStrays(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRAYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def strays(self) -> _containers.RepeatedCompositeFieldContainer[Global___StrayEntry]: ...
+    def __init__(
+        self,
+        *,
+        strays: _abc.Iterable[Global___StrayEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["strays", b"strays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeStrays: _TypeAlias = TakeStrays  # noqa: Y015
+
+@_typing.final
+class TakeStraysReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeStraysReply: _TypeAlias = TakeStraysReply  # noqa: Y015
+
+@_typing.final
+class FinishStrays(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRAYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def strays(self) -> _containers.RepeatedCompositeFieldContainer[Global___StrayEntry]: ...
+    def __init__(
+        self,
+        *,
+        strays: _abc.Iterable[Global___StrayEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["strays", b"strays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishStrays: _TypeAlias = FinishStrays  # noqa: Y015
+
+@_typing.final
+class FinishStraysReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishStraysReply: _TypeAlias = FinishStraysReply  # noqa: Y015
+
+@_typing.final
+class JudgeFragments(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISK_ID_FIELD_NUMBER: _builtins.int
+    FRAGMENTS_FIELD_NUMBER: _builtins.int
+    disk_id: _builtins.int
+    @_builtins.property
+    def fragments(self) -> _containers.RepeatedCompositeFieldContainer[Global___FragmentName]: ...
+    def __init__(
+        self,
+        *,
+        disk_id: _builtins.int = ...,
+        fragments: _abc.Iterable[Global___FragmentName] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_id", b"disk_id", "fragments", b"fragments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JudgeFragments: _TypeAlias = JudgeFragments  # noqa: Y015
+
+@_typing.final
+class FragmentName(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOB_ID_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    blob_id: _builtins.bytes
+    index: _builtins.int
+    def __init__(
+        self,
+        *,
+        blob_id: _builtins.bytes = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FragmentName: _TypeAlias = FragmentName  # noqa: Y015
+
+@_typing.final
+class JudgeFragmentsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedScalarFieldContainer[Global___Verdict.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        verdicts: _abc.Iterable[Global___Verdict.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JudgeFragmentsReply: _TypeAlias = JudgeFragmentsReply  # noqa: Y015
+
+@_typing.final
+class MarkDiskWalked(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISK_ID_FIELD_NUMBER: _builtins.int
+    disk_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        disk_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_id", b"disk_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkDiskWalked: _TypeAlias = MarkDiskWalked  # noqa: Y015
+
+@_typing.final
+class MarkDiskWalkedReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkDiskWalkedReply: _TypeAlias = MarkDiskWalkedReply  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):

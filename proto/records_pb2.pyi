@@ -730,12 +730,15 @@ class BlobOwner(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     PART_NUMBER_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.int
     key: _builtins.bytes
     version_id: _builtins.bytes
     order: _builtins.int
     upload_id: _builtins.bytes
     part_number: _builtins.int
+    row: _builtins.bytes
+    """16 bytes: where the version row is; empty for parts"""
     def __init__(
         self,
         *,
@@ -745,10 +748,11 @@ class BlobOwner(_message.Message):
         order: _builtins.int = ...,
         upload_id: _builtins.bytes = ...,
         part_number: _builtins.int = ...,
+        row: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "key", b"key", "order", b"order", "part_number", b"part_number", "upload_id", b"upload_id", "version_id", b"version_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "key", b"key", "order", b"order", "part_number", b"part_number", "row", b"row", "upload_id", b"upload_id", "version_id", b"version_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -791,6 +795,9 @@ class Disk(_message.Message):
     SCRUB_FINISHED_NS_FIELD_NUMBER: _builtins.int
     SCRUB_SHARE_FIELD_NUMBER: _builtins.int
     READ_ERRORS_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    WAS_LOST_FIELD_NUMBER: _builtins.int
     disk_id: _builtins.int
     disk_uuid: _builtins.bytes
     node_name: _builtins.str
@@ -808,6 +815,12 @@ class Disk(_message.Message):
     scrub_finished_ns: _builtins.int
     scrub_share: _builtins.float
     read_errors: _builtins.int
+    gone: _builtins.bool
+    """FAILED because its node runs without it"""
+    forgotten: _builtins.bool
+    """REMOVED by itself: gone, and nothing names it; it may come back"""
+    was_lost: _builtins.bool
+    """taken for lost; when it is back it is walked for what must not stay"""
     def __init__(
         self,
         *,
@@ -825,10 +838,13 @@ class Disk(_message.Message):
         scrub_finished_ns: _builtins.int = ...,
         scrub_share: _builtins.float = ...,
         read_errors: _builtins.int = ...,
+        gone: _builtins.bool = ...,
+        forgotten: _builtins.bool = ...,
+        was_lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "condition", b"condition", "damaged_fragments", b"damaged_fragments", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "node_name", b"node_name", "read_errors", b"read_errors", "scrub_finished_ns", b"scrub_finished_ns", "scrub_share", b"scrub_share", "state", b"state", "used_bytes", b"used_bytes", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "condition", b"condition", "damaged_fragments", b"damaged_fragments", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "forgotten", b"forgotten", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "gone", b"gone", "node_name", b"node_name", "read_errors", b"read_errors", "scrub_finished_ns", b"scrub_finished_ns", "scrub_share", b"scrub_share", "state", b"state", "used_bytes", b"used_bytes", "was_lost", b"was_lost", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -989,9 +1005,23 @@ class RepairJob(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CREATED_NS_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    UNTIL_NS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """degraded_write, bad_block, missing"""
+    """degraded_write, bad_block, missing, lost_disk, misplaced"""
     created_ns: _builtins.int
+    margin: _builtins.int
+    """further losses that the blob bears"""
+    waiting: _builtins.bool
+    """nothing can be done before the cluster changes"""
+    holder: _builtins.str
+    """who works on it, if until_ns is not over"""
+    token: _builtins.int
+    """of the last claim; later ones are greater"""
+    until_ns: _builtins.int
     @_builtins.property
     def blob(self) -> Global___BlobRef: ...
     @_builtins.property
@@ -1005,14 +1035,172 @@ class RepairJob(_message.Message):
         missing: _abc.Iterable[_builtins.int] | None = ...,
         reason: _builtins.str = ...,
         created_ns: _builtins.int = ...,
+        margin: _builtins.int = ...,
+        waiting: _builtins.bool = ...,
+        holder: _builtins.str = ...,
+        token: _builtins.int = ...,
+        until_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "created_ns", b"created_ns", "missing", b"missing", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "created_ns", b"created_ns", "holder", b"holder", "margin", b"margin", "missing", b"missing", "reason", b"reason", "token", b"token", "until_ns", b"until_ns", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RepairJob: _TypeAlias = RepairJob  # noqa: Y015
+
+@_typing.final
+class Stray(_message.Message):
+    """A fragment that lies, or may lie, where no placement names it. While its entry exists nobody else touches that place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Stray._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        WRITING: Stray._State.ValueType  # 0
+        """a repair may be writing it, or checking one found there"""
+        SURPLUS: Stray._State.ValueType  # 1
+        """moved away or given up: deleted once due, unless taken back before"""
+        DELETING: Stray._State.ValueType  # 2
+        """being deleted"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    WRITING: Stray.State.ValueType  # 0
+    """a repair may be writing it, or checking one found there"""
+    SURPLUS: Stray.State.ValueType  # 1
+    """moved away or given up: deleted once due, unless taken back before"""
+    DELETING: Stray.State.ValueType  # 2
+    """being deleted"""
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    DISK_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DUE_NS_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    disk_id: _builtins.int
+    state: Global___Stray.State.ValueType
+    due_ns: _builtins.int
+    """WRITING: given up by then; SURPLUS: no reader is left by then"""
+    token: _builtins.int
+    """of the claim that wrote this entry"""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        disk_id: _builtins.int = ...,
+        state: Global___Stray.State.ValueType = ...,
+        due_ns: _builtins.int = ...,
+        token: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_id", b"disk_id", "due_ns", b"due_ns", "index", b"index", "state", b"state", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stray: _TypeAlias = Stray  # noqa: Y015
+
+@_typing.final
+class Strays(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRAYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def strays(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stray]: ...
+    def __init__(
+        self,
+        *,
+        strays: _abc.Iterable[Global___Stray] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["strays", b"strays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Strays: _TypeAlias = Strays  # noqa: Y015
+
+@_typing.final
+class RepairPass(_message.Message):
+    """Progress of the pass over all placements that finds what disks out of use held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NamedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WANTED_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    WRAPPED_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
+    ENDED_NS_FIELD_NUMBER: _builtins.int
+    ROWS_BEFORE_FIELD_NUMBER: _builtins.int
+    wanted: _builtins.bytes
+    """which disks are out, which zones there are: another value begins a pass"""
+    cursor: _builtins.bytes
+    """next row"""
+    end: _builtins.bytes
+    """where a pass that began in the middle ends, after going round"""
+    wrapped: _builtins.bool
+    done: _builtins.bool
+    rows: _builtins.int
+    """looked at in this pass"""
+    found: _builtins.int
+    """blobs that got a job in this pass"""
+    ended_ns: _builtins.int
+    rows_before: _builtins.int
+    """of the pass before: what this one may expect"""
+    @_builtins.property
+    def named(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
+        """fragments found on disks that are out, by disk"""
+
+    def __init__(
+        self,
+        *,
+        wanted: _builtins.bytes = ...,
+        cursor: _builtins.bytes = ...,
+        end: _builtins.bytes = ...,
+        wrapped: _builtins.bool = ...,
+        done: _builtins.bool = ...,
+        rows: _builtins.int = ...,
+        found: _builtins.int = ...,
+        named: _abc.Mapping[_builtins.int, _builtins.int] | None = ...,
+        ended_ns: _builtins.int = ...,
+        rows_before: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "done", b"done", "end", b"end", "ended_ns", b"ended_ns", "found", b"found", "named", b"named", "rows", b"rows", "rows_before", b"rows_before", "wanted", b"wanted", "wrapped", b"wrapped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairPass: _TypeAlias = RepairPass  # noqa: Y015
 
 @_typing.final
 class Lease(_message.Message):

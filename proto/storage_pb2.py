@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from proto import records_pb2 as proto_dot_records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13proto/storage.proto\x12\x0fostraka.storage\x1a\x13proto/records.proto\"\xc8\x01\n\x07PutCell\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12\x12\n\ncell_index\x18\x04 \x01(\r\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12\x16\n\x0e\x66ragment_bytes\x18\x06 \x01(\x04\x12\x12\n\ncell_bytes\x18\x07 \x01(\r\x12\x13\n\x0b\x62lock_bytes\x18\x08 \x01(\r\x12\x17\n\x0f\x62lock_checksums\x18\t \x01(\x0c\x12\x10\n\x08identity\x18\n \x01(\x0c\"\x1f\n\x0cPutCellReply\x12\x0f\n\x07\x64urable\x18\x01 \x01(\x08\"\xef\x02\n\x10\x46ragmentIdentity\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\r\x12\t\n\x01k\x18\x04 \x01(\r\x12\t\n\x01m\x18\x05 \x01(\r\x12\x12\n\ncell_bytes\x18\x06 \x01(\r\x12\x13\n\x0bplain_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06\x62ucket\x18\x08 \x01(\t\x12\x0b\n\x03key\x18\t \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\n \x01(\x0c\x12\x11\n\tupload_id\x18\x0b \x01(\x0c\x12\x13\n\x0bpart_number\x18\x0c \x01(\r\x12\x13\n\x0b\x62lob_number\x18\r \x01(\r\x12\x0e\n\x06layout\x18\x0e \x01(\r\x12\x12\n\ncreated_ns\x18\x0f \x01(\x04\x12\x14\n\x0cobject_bytes\x18\x14 \x01(\x04\x12,\n\x05\x61\x62out\x18\x15 \x01(\x0b\x32\x1d.ostraka.storage.ObjectHeader\x12\x11\n\tabout_cut\x18\x16 \x01(\x08\"\xb0\x02\n\x0cObjectHeader\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12%\n\x06system\x18\x03 \x03(\x0b\x32\x15.ostraka.records.Pair\x12#\n\x04user\x18\x04 \x03(\x0b\x32\x15.ostraka.records.Pair\x12\x15\n\rstorage_class\x18\x05 \x01(\t\x12\x11\n\tbucket_id\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ucket_account\x18\x07 \x01(\t\x12\x17\n\x0f\x62ucket_owner_id\x18\x08 \x01(\t\x12\x36\n\nversioning\x18\t \x01(\x0e\x32\".ostraka.records.Bucket.Versioning\x12\x19\n\x11\x62ucket_created_ns\x18\n \x01(\x04\"\'\n\x05Range\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\x04\"~\n\x0cReadFragment\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12&\n\x06ranges\x18\x04 \x03(\x0b\x32\x16.ostraka.storage.Range\x12\x15\n\rwith_identity\x18\x05 \x01(\x08\"V\n\x11ReadFragmentReply\x12\x17\n\x0f\x62lock_checksums\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66ragment_bytes\x18\x02 \x01(\x04\x12\x10\n\x08identity\x18\x03 \x01(\x0c\"=\n\nFragmentId\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\"p\n\x0f\x44\x65leteFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\x12\x12\n\nmay_return\x18\x02 \x01(\x08\x12\x19\n\x11written_before_ns\x18\x03 \x01(\x04\"7\n\x14\x44\x65leteFragmentsReply\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\x12\x0e\n\x06\x61\x62sent\x18\x02 \x01(\r\"S\n\rListFragments\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x0c\x12\x13\n\x0b\x62lob_prefix\x18\x03 \x01(\x0c\x12\r\n\x05limit\x18\x04 \x01(\r\"Z\n\x0c\x46ragmentInfo\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x16\n\x0e\x66ragment_bytes\x18\x03 \x01(\x04\x12\x12\n\nwritten_ns\x18\x04 \x01(\x04\"T\n\x12ListFragmentsReply\x12\x30\n\tfragments\x18\x01 \x03(\x0b\x32\x1d.ostraka.storage.FragmentInfo\x12\x0c\n\x04more\x18\x02 \x01(\x08\"?\n\rStatFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\"F\n\x12StatFragmentsReply\x12\x30\n\tfragments\x18\x01 \x03(\x0b\x32\x1d.ostraka.storage.FragmentInfo\"\x0c\n\nNodeStatus\"\x94\x03\n\nDiskStatus\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12\x11\n\tdisk_uuid\x18\x02 \x01(\x0c\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x04\x12\x12\n\nfree_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x12\n\ndead_bytes\x18\x07 \x01(\x04\x12\x16\n\x0e\x66ragment_count\x18\x08 \x01(\x04\x12\r\n\x05state\x18\t \x01(\t\x12\x11\n\tdirect_io\x18\n \x01(\x08\x12\x12\n\nbytes_read\x18\x0b \x01(\x04\x12\x15\n\rbytes_written\x18\x0c \x01(\x04\x12\x11\n\tcondition\x18\x32 \x01(\t\x12\x19\n\x11\x64\x61maged_fragments\x18\x33 \x01(\x04\x12\x12\n\nscrub_pass\x18\x34 \x01(\x04\x12\x19\n\x11scrub_finished_ns\x18\x35 \x01(\x04\x12\x13\n\x0bscrub_share\x18\x36 \x01(\x01\x12\x13\n\x0bread_errors\x18\x37 \x01(\x04\x12\x14\n\x0cmean_call_us\x18\x38 \x01(\x04\"s\n\x0fNodeStatusReply\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12*\n\x05\x64isks\x18\x04 \x03(\x0b\x32\x1b.ostraka.storage.DiskStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13proto/storage.proto\x12\x0fostraka.storage\x1a\x13proto/records.proto\"\xd7\x01\n\x07PutCell\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12\x12\n\ncell_index\x18\x04 \x01(\r\x12\x0c\n\x04last\x18\x05 \x01(\x08\x12\x16\n\x0e\x66ragment_bytes\x18\x06 \x01(\x04\x12\x12\n\ncell_bytes\x18\x07 \x01(\r\x12\x13\n\x0b\x62lock_bytes\x18\x08 \x01(\r\x12\x17\n\x0f\x62lock_checksums\x18\t \x01(\x0c\x12\x10\n\x08identity\x18\n \x01(\x0c\x12\r\n\x05\x66\x65nce\x18\x14 \x01(\x04\"\x1f\n\x0cPutCellReply\x12\x0f\n\x07\x64urable\x18\x01 \x01(\x08\"\xef\x02\n\x10\x46ragmentIdentity\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62lob_id\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\r\x12\t\n\x01k\x18\x04 \x01(\r\x12\t\n\x01m\x18\x05 \x01(\r\x12\x12\n\ncell_bytes\x18\x06 \x01(\r\x12\x13\n\x0bplain_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06\x62ucket\x18\x08 \x01(\t\x12\x0b\n\x03key\x18\t \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\n \x01(\x0c\x12\x11\n\tupload_id\x18\x0b \x01(\x0c\x12\x13\n\x0bpart_number\x18\x0c \x01(\r\x12\x13\n\x0b\x62lob_number\x18\r \x01(\r\x12\x0e\n\x06layout\x18\x0e \x01(\r\x12\x12\n\ncreated_ns\x18\x0f \x01(\x04\x12\x14\n\x0cobject_bytes\x18\x14 \x01(\x04\x12,\n\x05\x61\x62out\x18\x15 \x01(\x0b\x32\x1d.ostraka.storage.ObjectHeader\x12\x11\n\tabout_cut\x18\x16 \x01(\x08\"\xb0\x02\n\x0cObjectHeader\x12\x10\n\x08owner_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12%\n\x06system\x18\x03 \x03(\x0b\x32\x15.ostraka.records.Pair\x12#\n\x04user\x18\x04 \x03(\x0b\x32\x15.ostraka.records.Pair\x12\x15\n\rstorage_class\x18\x05 \x01(\t\x12\x11\n\tbucket_id\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ucket_account\x18\x07 \x01(\t\x12\x17\n\x0f\x62ucket_owner_id\x18\x08 \x01(\t\x12\x36\n\nversioning\x18\t \x01(\x0e\x32\".ostraka.records.Bucket.Versioning\x12\x19\n\x11\x62ucket_created_ns\x18\n \x01(\x04\"\'\n\x05Range\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\x04\"~\n\x0cReadFragment\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\x12&\n\x06ranges\x18\x04 \x03(\x0b\x32\x16.ostraka.storage.Range\x12\x15\n\rwith_identity\x18\x05 \x01(\x08\"V\n\x11ReadFragmentReply\x12\x17\n\x0f\x62lock_checksums\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66ragment_bytes\x18\x02 \x01(\x04\x12\x10\n\x08identity\x18\x03 \x01(\x0c\"=\n\nFragmentId\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x64isk_id\x18\x03 \x01(\r\"\x7f\n\x0f\x44\x65leteFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\x12\x12\n\nmay_return\x18\x02 \x01(\x08\x12\x19\n\x11written_before_ns\x18\x03 \x01(\x04\x12\r\n\x05\x66\x65nce\x18\x14 \x01(\x04\"7\n\x14\x44\x65leteFragmentsReply\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\x12\x0e\n\x06\x61\x62sent\x18\x02 \x01(\r\"S\n\rListFragments\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x0c\x12\x13\n\x0b\x62lob_prefix\x18\x03 \x01(\x0c\x12\r\n\x05limit\x18\x04 \x01(\r\"Z\n\x0c\x46ragmentInfo\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x16\n\x0e\x66ragment_bytes\x18\x03 \x01(\x04\x12\x12\n\nwritten_ns\x18\x04 \x01(\x04\"T\n\x12ListFragmentsReply\x12\x30\n\tfragments\x18\x01 \x03(\x0b\x32\x1d.ostraka.storage.FragmentInfo\x12\x0c\n\x04more\x18\x02 \x01(\x08\"?\n\rStatFragments\x12.\n\tfragments\x18\x01 \x03(\x0b\x32\x1b.ostraka.storage.FragmentId\"F\n\x12StatFragmentsReply\x12\x30\n\tfragments\x18\x01 \x03(\x0b\x32\x1d.ostraka.storage.FragmentInfo\"\x0c\n\nNodeStatus\"\x94\x03\n\nDiskStatus\x12\x0f\n\x07\x64isk_id\x18\x01 \x01(\r\x12\x11\n\tdisk_uuid\x18\x02 \x01(\x0c\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x04\x12\x12\n\nfree_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x12\n\ndead_bytes\x18\x07 \x01(\x04\x12\x16\n\x0e\x66ragment_count\x18\x08 \x01(\x04\x12\r\n\x05state\x18\t \x01(\t\x12\x11\n\tdirect_io\x18\n \x01(\x08\x12\x12\n\nbytes_read\x18\x0b \x01(\x04\x12\x15\n\rbytes_written\x18\x0c \x01(\x04\x12\x11\n\tcondition\x18\x32 \x01(\t\x12\x19\n\x11\x64\x61maged_fragments\x18\x33 \x01(\x04\x12\x12\n\nscrub_pass\x18\x34 \x01(\x04\x12\x19\n\x11scrub_finished_ns\x18\x35 \x01(\x04\x12\x13\n\x0bscrub_share\x18\x36 \x01(\x01\x12\x13\n\x0bread_errors\x18\x37 \x01(\x04\x12\x14\n\x0cmean_call_us\x18\x38 \x01(\x04\"s\n\x0fNodeStatusReply\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12*\n\x05\x64isks\x18\x04 \x03(\x0b\x32\x1b.ostraka.storage.DiskStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,39 +33,39 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.storage_pb2', _global
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PUTCELL']._serialized_start=62
-  _globals['_PUTCELL']._serialized_end=262
-  _globals['_PUTCELLREPLY']._serialized_start=264
-  _globals['_PUTCELLREPLY']._serialized_end=295
-  _globals['_FRAGMENTIDENTITY']._serialized_start=298
-  _globals['_FRAGMENTIDENTITY']._serialized_end=665
-  _globals['_OBJECTHEADER']._serialized_start=668
-  _globals['_OBJECTHEADER']._serialized_end=972
-  _globals['_RANGE']._serialized_start=974
-  _globals['_RANGE']._serialized_end=1013
-  _globals['_READFRAGMENT']._serialized_start=1015
-  _globals['_READFRAGMENT']._serialized_end=1141
-  _globals['_READFRAGMENTREPLY']._serialized_start=1143
-  _globals['_READFRAGMENTREPLY']._serialized_end=1229
-  _globals['_FRAGMENTID']._serialized_start=1231
-  _globals['_FRAGMENTID']._serialized_end=1292
-  _globals['_DELETEFRAGMENTS']._serialized_start=1294
-  _globals['_DELETEFRAGMENTS']._serialized_end=1406
-  _globals['_DELETEFRAGMENTSREPLY']._serialized_start=1408
-  _globals['_DELETEFRAGMENTSREPLY']._serialized_end=1463
-  _globals['_LISTFRAGMENTS']._serialized_start=1465
-  _globals['_LISTFRAGMENTS']._serialized_end=1548
-  _globals['_FRAGMENTINFO']._serialized_start=1550
-  _globals['_FRAGMENTINFO']._serialized_end=1640
-  _globals['_LISTFRAGMENTSREPLY']._serialized_start=1642
-  _globals['_LISTFRAGMENTSREPLY']._serialized_end=1726
-  _globals['_STATFRAGMENTS']._serialized_start=1728
-  _globals['_STATFRAGMENTS']._serialized_end=1791
-  _globals['_STATFRAGMENTSREPLY']._serialized_start=1793
-  _globals['_STATFRAGMENTSREPLY']._serialized_end=1863
-  _globals['_NODESTATUS']._serialized_start=1865
-  _globals['_NODESTATUS']._serialized_end=1877
-  _globals['_DISKSTATUS']._serialized_start=1880
-  _globals['_DISKSTATUS']._serialized_end=2284
-  _globals['_NODESTATUSREPLY']._serialized_start=2286
-  _globals['_NODESTATUSREPLY']._serialized_end=2401
+  _globals['_PUTCELL']._serialized_end=277
+  _globals['_PUTCELLREPLY']._serialized_start=279
+  _globals['_PUTCELLREPLY']._serialized_end=310
+  _globals['_FRAGMENTIDENTITY']._serialized_start=313
+  _globals['_FRAGMENTIDENTITY']._serialized_end=680
+  _globals['_OBJECTHEADER']._serialized_start=683
+  _globals['_OBJECTHEADER']._serialized_end=987
+  _globals['_RANGE']._serialized_start=989
+  _globals['_RANGE']._serialized_end=1028
+  _globals['_READFRAGMENT']._serialized_start=1030
+  _globals['_READFRAGMENT']._serialized_end=1156
+  _globals['_READFRAGMENTREPLY']._serialized_start=1158
+  _globals['_READFRAGMENTREPLY']._serialized_end=1244
+  _globals['_FRAGMENTID']._serialized_start=1246
+  _globals['_FRAGMENTID']._serialized_end=1307
+  _globals['_DELETEFRAGMENTS']._serialized_start=1309
+  _globals['_DELETEFRAGMENTS']._serialized_end=1436
+  _globals['_DELETEFRAGMENTSREPLY']._serialized_start=1438
+  _globals['_DELETEFRAGMENTSREPLY']._serialized_end=1493
+  _globals['_LISTFRAGMENTS']._serialized_start=1495
+  _globals['_LISTFRAGMENTS']._serialized_end=1578
+  _globals['_FRAGMENTINFO']._serialized_start=1580
+  _globals['_FRAGMENTINFO']._serialized_end=1670
+  _globals['_LISTFRAGMENTSREPLY']._serialized_start=1672
+  _globals['_LISTFRAGMENTSREPLY']._serialized_end=1756
+  _globals['_STATFRAGMENTS']._serialized_start=1758
+  _globals['_STATFRAGMENTS']._serialized_end=1821
+  _globals['_STATFRAGMENTSREPLY']._serialized_start=1823
+  _globals['_STATFRAGMENTSREPLY']._serialized_end=1893
+  _globals['_NODESTATUS']._serialized_start=1895
+  _globals['_NODESTATUS']._serialized_end=1907
+  _globals['_DISKSTATUS']._serialized_start=1910
+  _globals['_DISKSTATUS']._serialized_end=2314
+  _globals['_NODESTATUSREPLY']._serialized_start=2316
+  _globals['_NODESTATUSREPLY']._serialized_end=2431
 # @@protoc_insertion_point(module_scope)

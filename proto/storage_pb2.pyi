@@ -38,6 +38,7 @@ class PutCell(_message.Message):
     BLOCK_BYTES_FIELD_NUMBER: _builtins.int
     BLOCK_CHECKSUMS_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
     blob_id: _builtins.bytes
     index: _builtins.int
     """fragment index 0 .. k+m-1"""
@@ -54,6 +55,8 @@ class PutCell(_message.Message):
     """little-endian uint32 each, of this cell"""
     identity: _builtins.bytes
     """FragmentIdentity, with the first cell; on disk it makes extents self-describing"""
+    fence: _builtins.int
+    """token of the repair that writes it; refused where a deletion showed it or a later one"""
     def __init__(
         self,
         *,
@@ -67,10 +70,11 @@ class PutCell(_message.Message):
         block_bytes: _builtins.int = ...,
         block_checksums: _builtins.bytes = ...,
         identity: _builtins.bytes = ...,
+        fence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "block_bytes", b"block_bytes", "block_checksums", b"block_checksums", "cell_bytes", b"cell_bytes", "cell_index", b"cell_index", "disk_id", b"disk_id", "fragment_bytes", b"fragment_bytes", "identity", b"identity", "index", b"index", "last", b"last"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "block_bytes", b"block_bytes", "block_checksums", b"block_checksums", "cell_bytes", b"cell_bytes", "cell_index", b"cell_index", "disk_id", b"disk_id", "fence", b"fence", "fragment_bytes", b"fragment_bytes", "identity", b"identity", "index", b"index", "last", b"last"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,9 +346,12 @@ class DeleteFragments(_message.Message):
     FRAGMENTS_FIELD_NUMBER: _builtins.int
     MAY_RETURN_FIELD_NUMBER: _builtins.int
     WRITTEN_BEFORE_NS_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
     may_return: _builtins.bool
     written_before_ns: _builtins.int
     """leave fragments written at this time or later; 0: any"""
+    fence: _builtins.int
+    """what may return must be written by a later token than this"""
     @_builtins.property
     def fragments(self) -> _containers.RepeatedCompositeFieldContainer[Global___FragmentId]: ...
     def __init__(
@@ -353,10 +360,11 @@ class DeleteFragments(_message.Message):
         fragments: _abc.Iterable[Global___FragmentId] | None = ...,
         may_return: _builtins.bool = ...,
         written_before_ns: _builtins.int = ...,
+        fence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fragments", b"fragments", "may_return", b"may_return", "written_before_ns", b"written_before_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "fragments", b"fragments", "may_return", b"may_return", "written_before_ns", b"written_before_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ import logging
 from common import fault_points
 from common.admin_server import AdminServer
 from common.clock import SystemClock
+from common.erasure.code import load_codes
 from common.frames import FrameClient
 from common.process import Stopper
 from common.process import run as run_process
@@ -14,6 +15,7 @@ from metaservice.client import MetaClient
 from workers.config import WorkersConfig
 from workers.garbage import GarbageCollector
 from workers.nodes import WorkerNodes
+from workers.repair_parts import Repair, RepairLimits
 from workers.scrub import ComparisonScrub
 
 log = logging.getLogger(__name__)
@@ -28,10 +30,18 @@ class WorkersApp:
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
         self._frames = FrameClient(config.metaservice_host, config.metaservice_port, secret)
         self._meta = MetaClient(self._frames)
-        self._nodes = WorkerNodes(self._meta, secret)
-        self._collector = GarbageCollector(self._meta, self._nodes, config.name)
-        self._admin = AdminServer(lambda: self._meta.is_up)
         clock = SystemClock()
+        self._nodes = WorkerNodes(self._meta, clock, secret, config.repair_grace_s)
+        self._collector = GarbageCollector(self._meta, self._nodes, config.name)
+        limits = RepairLimits(
+            config.name,
+            config.repair_bytes_per_s,
+            config.repair_bytes_per_s_min,
+            config.repair_blobs_in_flight,
+            config.repair_buffer_bytes,
+        )
+        self._repair = Repair(self._meta, self._nodes, clock, load_codes(), limits)
+        self._admin = AdminServer(lambda: self._meta.is_up)
         self._scrub = ComparisonScrub(
             self._meta, self._nodes, config.name, clock, config.comparison_pause_s
         )
@@ -44,6 +54,7 @@ class WorkersApp:
         await self._frames.start()
         self._supervisor.add("garbage", config.garbage_interval_s, self._collector.run_once)
         self._supervisor.add("comparison", config.comparison_interval_s, self._scrub.step)
+        self._repair.add_to(self._supervisor)
         await self._supervisor.start()
         log.info("workers are up")
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from common.limits import MIB
+
 
 @dataclass(frozen=True, slots=True)
 class WorkersConfig:
@@ -17,6 +19,11 @@ class WorkersConfig:
     garbage_interval_s: float = 5.0  # between rounds of the collector
     comparison_interval_s: float = 1.0  # between two pages of the comparison of metadata and disks
     comparison_pause_s: float = 3600.0  # between two passes of it
+    repair_grace_s: float = 30.0  # a disk whose node is silent for longer is taken for lost
+    repair_bytes_per_s: int = 256 * MIB  # most that repair reads of what is left
+    repair_bytes_per_s_min: int = 8 * MIB  # even while clients are slowed down
+    repair_blobs_in_flight: int = 8  # repaired at the same time
+    repair_buffer_bytes: int = 96 * MIB  # memory for fragments in flight
     secret_file: Path | None = None  # cluster secret proven to the other services
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

@@ -62,7 +62,7 @@ def _ranked(zones: Iterable[Zone], blob_id: bytes) -> list[Sequence[PlacedDisk]]
     """Zones by their best disk, and disks within each zone, highest score first."""
     scored = []
     for zone in zones:
-        disks = [(_score(disk, blob_id), disk.disk_id, disk) for disk in zone]
+        disks = [(score(disk, blob_id), disk.disk_id, disk) for disk in zone]
         if len(disks) > 1:
             disks.sort(reverse=True)
         scored.append(disks)
@@ -113,7 +113,8 @@ def _spread(chosen: Sequence[PlacedDisk]) -> tuple[int, int]:
     return len({disk.zone for disk in chosen}), len({disk.disk_id for disk in chosen})
 
 
-def _score(disk: PlacedDisk, blob_id: bytes) -> float:
+def score(disk: PlacedDisk, blob_id: bytes) -> float:
+    """The weighted rank of a disk for a blob: the highest is its home."""
     # CRCs of the same bytes from two seeds differ by a constant, which would tie the ranks of
     # all disks together; two multiplications of MurmurHash3's finalizer untie them.
     value = crc32(blob_id, disk.seed)

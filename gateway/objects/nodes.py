@@ -37,11 +37,15 @@ class Nodes:
         self._make_client = make_client
         self._clients: dict[str, NodeClient] = {}
         self._silent: frozenset[str] = frozenset()
+        self.tell: Callable[[], meta_pb2.Foreground] | None = None  # what clients feel, each second
         self.topology = Topology(records_pb2.Topology())
 
     async def refresh(self) -> None:
         """Look for a new topology, and for nodes that stopped answering the metadata service."""
-        reply = await self._meta.get_topology(meta_pb2.GetTopology(known_epoch=self.topology.epoch))
+        request = meta_pb2.GetTopology(known_epoch=self.topology.epoch)
+        if self.tell is not None:
+            request.foreground.CopyFrom(self.tell())
+        reply = await self._meta.get_topology(request)
         self._silent = frozenset(node.name for node in reply.health if not node.is_alive)
         if reply.HasField("topology"):
             await self._adopt(Topology(reply.topology))

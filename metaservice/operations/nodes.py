@@ -10,6 +10,7 @@ from common import faults
 from common.clock import Clock
 from metaservice import keys
 from metaservice.kv.interface import Store
+from metaservice.operations.repair_scan import is_out_and_empty
 from metaservice.transaction import Transaction
 from proto import admin_pb2, meta_pb2, records_pb2
 
@@ -30,6 +31,12 @@ HEARD_ONLY: tuple[HeardField, ...] = (
     "scrub_share",
     "read_errors",
 )
+# A node that came back is trusted with moved fragments after so long; doubled with every return of
+# the last RETURNS_KEPT_S: one that comes and goes does not make data come and go with it.
+STEADY_S_MIN = 5.0
+STEADY_S_MAX = 300.0
+RETURNS_KEPT_S = 1800.0
+FOREGROUND_KEPT_S = 5.0  # what a gateway said of its clients is true for so long
 BY_OPERATORS = (records_pb2.Disk.DRAINING, records_pb2.Disk.REMOVED)  # stand over a node's word
 
 
@@ -41,6 +48,8 @@ class NodeRegistry:
         self._begun_s = clock.monotonic_s()
         self._seen_s: dict[str, float] = {}
         self._disks: dict[int, records_pb2.Disk] = {}
+        self._returns_s: dict[str, list[float]] = {}
+        self._foreground: dict[str, tuple[float, meta_pb2.Foreground]] = {}
         self.heard_from: dict[str, records_pb2.Node] = {}  # as they said, committed or not
 
     def introduce(self, node: records_pb2.Node) -> None:
@@ -51,7 +60,11 @@ class NodeRegistry:
 
     def heard(self, name: str, disks: list[records_pb2.Disk]) -> None:
         """Note a heartbeat and what it said about disks."""
-        self._seen_s[name] = self._clock.monotonic_s()
+        now_s = self._clock.monotonic_s()
+        if name in self._seen_s and not self.is_alive(name):
+            returns = [at for at in self._returns_s.get(name, []) if at > now_s - RETURNS_KEPT_S]
+            self._returns_s[name] = [*returns, now_s]
+        self._seen_s[name] = now_s
         for disk in disks:
             self._disks[disk.disk_id] = disk
 
@@ -63,12 +76,36 @@ class NodeRegistry:
         """Whether a node was heard lately."""
         return self.age_s(name) < HEARTBEAT_MISSED_S
 
+    def is_steady(self, name: str) -> bool:
+        """Whether a node is alive, and has been for long enough after it was away."""
+        returns = self._returns_s.get(name)
+        if not self.is_alive(name) or not returns:
+            return self.is_alive(name)
+        wait_s = min(STEADY_S_MIN * 2.0 ** (len(returns) - 1), STEADY_S_MAX)
+        return self._clock.monotonic_s() - returns[-1] >= wait_s
+
+    def felt(self, foreground: meta_pb2.Foreground) -> None:
+        """Note what a gateway's clients feel."""
+        self._foreground[foreground.gateway] = (self._clock.monotonic_s(), foreground)
+
+    def foreground(self) -> meta_pb2.Foreground:
+        """The slowest gateway's 99th percentile, and all requests together."""
+        horizon_s = self._clock.monotonic_s() - FOREGROUND_KEPT_S
+        lately = {name: said for name, said in self._foreground.items() if said[0] > horizon_s}
+        self._foreground = lately
+        total = meta_pb2.Foreground()
+        for _, said in lately.values():
+            total.p99_us = max(total.p99_us, said.p99_us)
+            total.requests_per_s += said.requests_per_s
+        return total
+
     def health(self, name: str) -> meta_pb2.NodeHealth:
         """Whether a node is taken for alive."""
         return meta_pb2.NodeHealth(
             name=name,
             is_alive=self.is_alive(name),
             heartbeat_age_ms=int(self.age_s(name) * 1000),
+            is_steady=self.is_steady(name),
         )
 
     def refresh(self, disk: records_pb2.Disk) -> None:
@@ -138,7 +175,12 @@ class NodeOperations:
             records_pb2.Node.FromString(value).name
             for _, value in await transaction.scan(b"N", b"O", ROWS_MAX)
         ]
-        reply = meta_pb2.GetTopologyReply(health=[self._registry.health(name) for name in names])
+        if request.HasField("foreground"):
+            self._registry.felt(request.foreground)
+        reply = meta_pb2.GetTopologyReply(
+            health=[self._registry.health(name) for name in names],
+            foreground=self._registry.foreground(),
+        )
         if await _epoch(transaction) != request.known_epoch:
             reply.topology.CopyFrom(await self.topology(transaction))
         return reply
@@ -163,15 +205,21 @@ class NodeOperations:
     async def set_disk_state(
         self, transaction: Transaction, request: admin_pb2.SetDiskStateRequest
     ) -> admin_pb2.SetDiskStateReply:
-        """Drain, remove or return a disk. raises NotFound("disk"), Invalid for other states"""
+        """Drain, remove or return a disk.
+
+        raises   NotFound("disk"); Invalid for other states, and for the removal, unless forced, of
+                 a disk that the last pass over all placements did not find empty
+        """
         if request.state not in (*BY_OPERATORS, records_pb2.Disk.UP):
             raise faults.Invalid("state", str(request.state), "only the node itself tells that")
         stored = await transaction.get(keys.disk(request.disk_id))
         if stored is None:
             raise faults.NotFound("disk", str(request.disk_id))
         disk = records_pb2.Disk.FromString(stored)
-        if disk.state != request.state:
-            disk.state = request.state
+        if request.state == records_pb2.Disk.REMOVED and not request.force:
+            await _check_empty(transaction, disk)
+        if disk.state != request.state or disk.forgotten:
+            disk.state, disk.forgotten = request.state, False
             transaction.put(keys.disk(disk.disk_id), disk.SerializeToString())
             transaction.put(EPOCH, keys.uint64(await _epoch(transaction) + 1))
         return admin_pb2.SetDiskStateReply()
@@ -192,7 +240,8 @@ class NodeOperations:
             transaction.put(NEXT_DISK_ID, keys.uint64(disk.disk_id + 1))
         else:
             disk.disk_id = stored.disk_id
-            if stored.state in BY_OPERATORS:
+            disk.was_lost = stored.was_lost or stored.gone
+            if stored.state in BY_OPERATORS and not stored.forgotten:
                 disk.state = stored.state
         placed = records_pb2.Disk()
         placed.CopyFrom(disk)
@@ -215,7 +264,7 @@ class NodeOperations:
             stored = await transaction.get(key)
             disk = records_pb2.Disk.FromString(stored or b"")
             if disk.node_name == now.name and disk.state not in BY_OPERATORS:
-                disk.state = records_pb2.Disk.FAILED
+                disk.state, disk.gone = records_pb2.Disk.FAILED, True
                 transaction.put(key, disk.SerializeToString())
 
     async def _stored_disk(
@@ -232,6 +281,15 @@ class NodeOperations:
             if disk.disk_uuid == reported.disk_uuid:
                 return disk
         return None
+
+
+async def _check_empty(transaction: Transaction, disk: records_pb2.Disk) -> None:
+    if disk.state == records_pb2.Disk.UP:
+        raise faults.Invalid("disk", str(disk.disk_id), "it is in use: drain it first")
+    if not await is_out_and_empty(transaction, disk.disk_id):
+        raise faults.Invalid(
+            "disk", str(disk.disk_id), "data may still be named on it: wait for the drain to end"
+        )
 
 
 def _is_about(known: int, now: int) -> bool:

@@ -44,11 +44,7 @@ async def commit_version(
     head = await find_head(transaction, bucket.bucket_id, request.key)
     if request.HasField("conditions"):
         conditions.check(request.conditions, head, request.key)
-    version = request.version
-    if version.blobs:
-        owner = records_pb2.BlobOwner(bucket_id=bucket.bucket_id, key=request.key)
-        await take_blobs(transaction, version.blobs, owner)
-    return await put_newest(transaction, bucket, request.key, version, head, data)
+    return await put_newest(transaction, bucket, request.key, request.version, head, data)
 
 
 async def take_blobs(
@@ -86,6 +82,9 @@ async def put_newest(  # noqa: PLR0913 - one step of several operations, all of 
             transaction.put(keys.null_pointer(bucket_id, key), head.row)
     else:
         await _drop_null(transaction, bucket, key, head)
+    if version.blobs:
+        owner = records_pb2.BlobOwner(bucket_id=bucket_id, key=key, row=row)
+        await take_blobs(transaction, version.blobs, owner)
     transaction.put(keys.version(bucket_id, key, row), version.SerializeToString())
     if version.is_delete_marker:
         if head is not None:

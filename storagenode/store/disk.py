@@ -27,7 +27,7 @@ from storagenode.store.extents import (
 from storagenode.store.files import PAGE, Files, align
 from storagenode.store.health import Counters, DiskHealth
 from storagenode.store.identity import load_identity, save_identity
-from storagenode.store.index import Index
+from storagenode.store.index import Index, Tombstone
 from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
 from storagenode.store.settings import DiskSettings
 from storagenode.store.verify import Verdict, buffer_bytes, verify_all_blocking
@@ -438,15 +438,16 @@ class Disk:
         others: Sequence[tuple[bytes, int]],
         *,
         may_return: bool = False,
+        fence: int = 0,
     ) -> None:
         """Delete fragments; durable when this returns.
 
-        others      ids without a fragment: only their tombstones are written
-        may_return  the same fragments may be written here again
+        others      ids without a fragment: only tombstones; may_return: tokens above `fence` may
         """
-        now_ns = self._clock.now_ns()
+        # Never before what is deleted was written, whatever the clock did since.
+        now_ns = max(self._clock.now_ns(), *(record.written_ns for record in records), 0)
         named = [(record.blob_id, record.index) for record in records]
-        self.index.delete([*named, *others], now_ns, may_return=may_return)
+        self.index.delete([*named, *others], Tombstone(now_ns, may_return, fence))
         await self._loop.run_in_executor(self._writer, self._delete_blocking, records)
         for record in records:
             self.damaged.pop((record.blob_id, record.index), None)

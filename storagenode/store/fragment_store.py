@@ -17,6 +17,7 @@ from proto import scrub_pb2, storage_pb2
 from storagenode.store.disk import Disk
 from storagenode.store.extents import Extent
 from storagenode.store.files import PAGE, align
+from storagenode.store.index import Tombstone
 from storagenode.store.record import Record
 from storagenode.store.verify import MISSING, Verdict
 
@@ -112,7 +113,7 @@ class FragmentStore:
         disk = self.disk(request.disk_id)
         disk.check_up()
         tombstone = disk.index.tombstone(request.blob_id, request.index)
-        if tombstone is not None and not tombstone.may_return:
+        if tombstone is not None and not _may_return(tombstone, request.fence):
             raise faults.Fenced("fragment", request.blob_id.hex())
         if disk.lookup(request.blob_id, request.index) is not None:
             raise faults.AlreadyExists("fragment", request.blob_id.hex())
@@ -318,7 +319,7 @@ class FragmentStore:
                     others.append((fragment.blob_id, fragment.index))
                 elif not 0 < request.written_before_ns <= found[0].written_ns:
                     records.append(found[0])
-            await disk.delete(records, others, may_return=request.may_return)
+            await disk.delete(records, others, may_return=request.may_return, fence=request.fence)
             deleted += len(records)
         return storage_pb2.DeleteFragmentsReply(
             deleted=deleted, absent=len(request.fragments) - deleted
@@ -330,6 +331,11 @@ class FragmentStore:
             self._give_up(opened)
         for disk in self.disks:
             await disk.close()
+
+
+def _may_return(tombstone: Tombstone, fence: int) -> bool:
+    """Whether a deleted fragment may be written again: not by who is older than its deletion."""
+    return tombstone.may_return and (tombstone.fence == 0 or fence > tombstone.fence)
 
 
 def _check_declaration(request: storage_pb2.PutCell) -> None:

@@ -23,10 +23,14 @@ MAY_RETURN = b"\x01"
 
 
 class Tombstone(NamedTuple):
-    """A deletion. may_return: the same fragment may be written here again."""
+    """A deletion.
+
+    may_return  the same fragment may be written here again, by a repair with a token above `fence`
+    """
 
     deleted_ns: int
     may_return: bool
+    fence: int = 0
 
 
 def row_key(blob_id: bytes, index: int) -> bytes:
@@ -51,7 +55,8 @@ class Index:
         row = self._database.get(TOMBSTONE + row_key(blob_id, index))
         if row is None:
             return None
-        return Tombstone(int.from_bytes(row[:8], "big"), row[8:] == MAY_RETURN)
+        fence = int.from_bytes(row[9:17], "big")
+        return Tombstone(int.from_bytes(row[:8], "big"), row[8:9] == MAY_RETURN, fence)
 
     def put(self, record: Record, table: bytes) -> None:
         """Add or move a fragment."""
@@ -59,12 +64,12 @@ class Index:
             {FRAGMENT + row_key(record.blob_id, record.index): _encode(record) + table}
         )
 
-    def delete(
-        self, fragments: list[tuple[bytes, int]], now_ns: int, *, may_return: bool = False
-    ) -> None:
+    def delete(self, fragments: list[tuple[bytes, int]], tombstone: Tombstone) -> None:
         """Replace rows by tombstones; durable after `sync_blocking`."""
         names = [row_key(blob_id, index) for blob_id, index in fragments]
-        stamp = now_ns.to_bytes(8, "big") + (MAY_RETURN if may_return else b"")
+        stamp = tombstone.deleted_ns.to_bytes(8, "big")
+        if tombstone.may_return:
+            stamp += MAY_RETURN + tombstone.fence.to_bytes(8, "big")
         self._database.write(
             {TOMBSTONE + name: stamp for name in names}, [FRAGMENT + name for name in names]
         )

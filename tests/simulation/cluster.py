@@ -54,6 +54,7 @@ from tests.simulation.disk import Medium, SimulatedDatabase, SimulatedFiles
 from tests.simulation.loop import Process, SimulatedLoop
 from workers.garbage import GarbageCollector
 from workers.nodes import WorkerNodes
+from workers.repair_parts import Repair, RepairLimits
 
 log = logging.getLogger(__name__)
 
@@ -343,11 +344,19 @@ class GatewayMember(Member):
 class WorkersMember(Member):
     """The background workers."""
 
+    def __init__(self, loop: SimulatedLoop, name: str, codes: Codes) -> None:
+        super().__init__(loop, name)
+        self._codes = codes
+
     async def run(self) -> None:
         frames = FrameClient(META, PORT, SECRET)
         meta = MetaClient(frames)
         await frames.start()
-        self.collector = GarbageCollector(meta, WorkerNodes(meta, SECRET), self.name)
+        nodes = WorkerNodes(meta, self.clock, SECRET)
+        self.collector = GarbageCollector(meta, nodes, self.name)
         supervisor = Supervisor(self.clock)
         supervisor.add("garbage", GARBAGE_S, self.collector.run_once)
+        settings = RepairLimits(self.name, buffer_bytes=BUFFER_BYTES)
+        self.repair = Repair(meta, nodes, self.clock, self._codes, settings)
+        self.repair.add_to(supervisor)
         await supervisor.start()

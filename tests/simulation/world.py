@@ -123,7 +123,7 @@ class World:
         self.meta = MetaMember(loop, META, ring, CODES)
         self.nodes = {name: node(loop, name) for name in ZONES}
         self.gateways = {name: GatewayMember(loop, name, ring, CODES) for name in GATEWAYS}
-        self.workers = WorkersMember(loop, WORKERS)
+        self.workers = WorkersMember(loop, WORKERS, CODES)
         self.members: dict[str, Member] = {
             META: self.meta, **self.nodes, **self.gateways, WORKERS: self.workers
         }  # fmt: skip

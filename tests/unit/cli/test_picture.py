@@ -11,7 +11,7 @@ from tests.unit.common.placement.topologies import GIB, topology_of
 Disk = records_pb2.Disk
 KEYS = {
     "endpoint", "state", "survives", "metadata_survives", "metadata_journal", "capacity_bytes",
-    "used_bytes", "degraded_blobs", "garbage_pending", "problems", "processes",
+    "used_bytes", "degraded_blobs", "garbage_pending", "repair", "problems", "processes",
 }  # fmt: skip
 
 

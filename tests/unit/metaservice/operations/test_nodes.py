@@ -37,7 +37,7 @@ async def topology(bench: MetaBench, known_epoch: int = 0) -> meta_pb2.GetTopolo
 
 
 async def set_state(bench: MetaBench, disk_id: int, state: "Disk.State.ValueType") -> None:
-    request = admin_pb2.SetDiskStateRequest(disk_id=disk_id, state=state)
+    request = admin_pb2.SetDiskStateRequest(disk_id=disk_id, state=state, force=True)
     await bench.server.transactor.write(
         lambda transaction: bench.server.nodes.set_disk_state(transaction, request),
         admin_pb2.SetDiskStateReply,

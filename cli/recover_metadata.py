@@ -17,8 +17,9 @@ import click
 
 from cli.control import host_and_port
 from cli.folder import DEFAULT_DIRECTORY, ClusterFolder
+from cli.lifeline import end_all, processes_of
 from cli.plan import Plan
-from cli.processes import Child, stop
+from cli.processes import STOP_S, Child, stop
 from common import faults
 from common.buffers import BufferPool
 from common.clock import SystemClock
@@ -114,6 +115,7 @@ def recover_local(folder: ClusterFolder, how: How) -> Report:
     identity = folder.load()
     lock = folder.lock()  # nobody starts it meanwhile
     try:
+        end_all(lambda: processes_of(folder.path / "config"), STOP_S)  # of a killed supervisor
         plan = Plan(folder, identity)
         source = Source(
             tuple(node.address for node in plan.nodes),

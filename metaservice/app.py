@@ -80,7 +80,12 @@ class MetaServiceApp:
                 "holds no metadata: it was lost; bring it back with `ostraka recover metadata`",
             )  # fmt: skip
         directory.mkdir(parents=True, exist_ok=True)
-        return RocksStore(self._config.directory, on_poisoned=lambda: stopper.stop(is_failed=True))
+        try:
+            return RocksStore(directory, on_poisoned=lambda: stopper.stop(is_failed=True))
+        except faults.Corrupt as corrupt:
+            words = f"{faults.in_words(corrupt)}; if its disk is damaged, move {directory} away and"
+            how = " bring the metadata back with `ostraka recover metadata`"
+            raise faults.Corrupt("database", str(directory), words + how) from corrupt
 
     def _make_journal(self, secret: bytes) -> MetadataJournal | None:
         """The journal on storage nodes; none if it is switched off, or the engine is no disk's."""

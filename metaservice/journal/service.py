@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 MEMBERS_MAX = 7
 SETTLE_S = 1.0  # no zone came or went for so long: the members of a new journal can be chosen
 REFRESH_S = 60.0  # a node with a needed copy is away for so long: a checkpoint replaces the copy
+URGENT_S = 5.0  # the same, if it is true of all nodes with a copy
 BEGIN_S = 10.0
 SEGMENTS_MAX = 16  # since the last checkpoint
 BUFFER_BYTES = 64 * MIB
@@ -199,7 +200,7 @@ class MetadataJournal:
         newest = header.segments[-1].segment_id
         replies = await register.fence(self._nodes, everyone, looker)
         for name, reply in replies.items():
-            self._held[name] = {each.segment_id for each in reply.segments}
+            self._held[name] = _whole_segments(header, reply)
             if reply.promised > self.writer.caller.epoch:
                 raise faults.Fenced("journal epoch", str(self.writer.caller.epoch))
             if register.age(reply.header) < register.age(header):
@@ -292,6 +293,15 @@ class MetadataJournal:
         if any(disk_id and not is_kept(disks.get(disk_id)) for disk_id in _disks_of(header)):
             return True
         now_s = self._clock.monotonic_s()
+        long_away = {
+            name for name, since_s in self._away_since_s.items() if now_s - since_s > URGENT_S
+        }
+        if any(
+            long_away.issuperset(segment.nodes)
+            and (not segment.sealed or segment.end_sequence > last.sequence + 1)
+            for segment in header.segments
+        ):
+            return True
         return any(now_s - since_s > REFRESH_S for since_s in self._away_since_s.values())
 
     def _has_thin_segment(self, header: journal_pb2.Header, last: journal_pb2.Checkpoint) -> bool:
@@ -385,6 +395,16 @@ class MetadataJournal:
 
 def _member(place: Place) -> journal_pb2.Member:
     return journal_pb2.Member(name=place.name, zone=place.zone, address=place.address)
+
+
+def _whole_segments(header: journal_pb2.Header, reply: journal_pb2.FenceReply) -> set[int]:
+    """Segments of which a node has all that counts."""
+    ends = {each.segment_id: each.end_sequence for each in header.segments if each.sealed}
+    return {
+        each.segment_id
+        for each in reply.segments
+        if not each.damaged and each.end_sequence >= ends.get(each.segment_id, 0)
+    }
 
 
 def _disks_of(header: journal_pb2.Header) -> Sequence[int]:

@@ -329,6 +329,27 @@ async def test_the_copies_of_an_emptied_node_are_replaced(lives: Begin, tmp_path
     assert rows == life.acknowledged and report.losses == []
 
 
+async def test_commits_whose_nodes_are_all_away_get_a_checkpoint(
+    lives: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "URGENT_S", 0.0)
+    nodes = FakeNodes()
+    life = await lives(nodes)
+    await life.put_many(5)
+    away = list(life.journal.writer.segment.nodes)
+    for name in away:
+        nodes.all[name].is_up = False
+    await life.put_many(5, "after/")
+    assert "own disk" not in life.journal.picture().survives
+    await life.journal.step()
+    await life.journal.checkpoint_step()
+    assert "own disk" in life.journal.picture().survives
+    await life.stop()
+    names = [name for name in nodes.all if name not in away]
+    rows, report = await recover(tmp_path / "recovered", nodes, names)
+    assert rows == life.acknowledged and report.losses == []
+
+
 async def test_going_on_alone_is_noted_and_ends_with_a_checkpoint(
     lives: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,13 +44,15 @@ def end_all(find: Callable[[], list[int]], patience_s: float) -> int:
         is_late = time.monotonic() > deadline_s
         for pid in pids:
             if pid not in asked or is_late:
-                _send(pid, signal.SIGKILL if is_late else signal.SIGTERM)
+                send(pid, signal.SIGKILL if is_late else signal.SIGTERM)
+                send(pid, signal.SIGCONT)  # one that was frozen would never hear it
                 asked.add(pid)
         time.sleep(POLL_S)
     return len(asked)
 
 
-def _send(pid: int, number: int) -> None:
+def send(pid: int, number: int) -> None:
+    """Send a signal; nothing happens if the process has ended."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

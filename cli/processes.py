@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cli.lifeline import send
 from common.limits import MIB
 
 RESTART_S_MIN = 0.2
@@ -153,6 +155,7 @@ def stop(children: Iterable[Child], patience_s: float = STOP_S) -> list[str]:
         for child in running:
             assert child.process is not None
             child.process.terminate()
+            send(child.process.pid, signal.SIGCONT)  # one that is frozen would not hear it
         deadline_s = time.monotonic() + patience_s
         for child in running:
             assert child.process is not None

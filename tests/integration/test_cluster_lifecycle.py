@@ -227,6 +227,26 @@ def test_killed_supervisor_leaves_nothing_and_starts_again(small: Cluster) -> No
     assert s3.get_object(Bucket="kept", Key="large")["Body"].read() == bytes(1 << 20)
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_frozen_process_hears_the_end(small: Cluster, is_killed: bool) -> None:
+    """A frozen process takes no SIGTERM, of a supervisor that dies or of one that stops."""
+    assert up(small, "--zones", "1").returncode == 0
+    frozen = small.pid_of("node-1")
+    os.kill(frozen, signal.SIGSTOP)
+    if is_killed:
+        state = json.loads((small.data / "run" / "state.json").read_text())
+        os.kill(state["supervisor"], signal.SIGKILL)
+        wait_for(lambda: left_of(small) == [frozen], "the end of the others", START_S)
+        done = up(small)
+        assert done.returncode == 0, done.stderr
+        assert small.pid_of("node-1") != frozen
+        assert small.status()["state"] == "healthy"
+    small.stop()
+    assert not Path(f"/proc/{frozen}").exists() and left_of(small) == []
+    log = (small.data / "logs" / "supervisor.log").read_text()
+    assert "was killed\n" not in log  # all ended as they were asked to
+
+
 def test_killed_process_is_started_again(small: Cluster) -> None:
     assert up(small, "--zones", "1").returncode == 0
     for name in ("gateway-1", "node-1", "metaservice", "workers"):

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from common import faults
 from common.clock import Clock
 from common.placement.choose import Placement, choose_disks
 from common.placement.topology import Topology
+from gateway.objects.hedging import Hedging
 from proto import meta_pb2, records_pb2
 from storagenode.client import NodeClient
 
@@ -38,6 +39,7 @@ class Nodes:
         self._clients: dict[str, NodeClient] = {}
         self._silent: frozenset[str] = frozenset()
         self.tell: Callable[[], meta_pb2.Foreground] | None = None  # what clients feel, each second
+        self.hedging = Hedging()
         self.topology = Topology(records_pb2.Topology())
 
     async def refresh(self) -> None:
@@ -89,6 +91,24 @@ class Nodes:
         name = self.topology.node_of(disk_id)
         if name:
             self._doubted_until_s[name] = self._clock.monotonic_s() + DOUBT_S
+
+    def note_read(self, disk_id: int, begun_s: float) -> None:
+        """A read that was begun at a time of `now_s` has been answered."""
+        name = self.topology.node_of(disk_id)
+        self.hedging.note(name, self._clock.monotonic_s() - begun_s)
+
+    def now_s(self) -> float:
+        """The time that latencies are measured with."""
+        return self._clock.monotonic_s()
+
+    def hedge_delay_s(self, disk_ids: Iterable[int]) -> float:
+        """How long to wait for reads of these disks before others are asked."""
+        return self.hedging.delay_s(self.topology.node_of(disk_id) for disk_id in disk_ids)
+
+    def lost_hedge(self, disk_id: int) -> None:
+        """Others were faster than a disk's node; one that always loses is doubted."""
+        if self.hedging.lost(self.topology.node_of(disk_id)):
+            self.was_late(disk_id)
 
     def _is_doubtful(self, name: str) -> bool:
         if name in self._silent:

@@ -61,7 +61,10 @@ class Quorum:
         if self._timer is not None:
             self._timer.cancel()
         late, self._pending = self._pending, {}
-        for index in late:
+        for index, call in late.items():
+            # Its cell's memory is about to be somebody else's: a call that is cancelled sends
+            # nothing more of it, if need be by cutting the connection.
+            call.cancel()
             self._on_failed(index, faults.Unavailable("too late"))
         if not self.done.done():
             self.done.set_result(None)

@@ -7,11 +7,17 @@ fragment reported for repair.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from prometheus_client import Counter
 
 from common import faults
+from common.concurrency import wait_out
 from common.erasure.layout import BLOCK_BYTES
 from common.frames import Reply
+from gateway.objects.hedging import DELAY_S_MAX
 from gateway.objects.nodes import Nodes
 from gateway.objects.stripes import CellSet
 from proto import records_pb2, storage_pb2
@@ -19,9 +25,13 @@ from proto import records_pb2, storage_pb2
 log = logging.getLogger(__name__)
 
 READ_DEADLINE_S = 10.0
-HEDGE_S = 0.25  # cells later than this are decoded around
 
 CHECKSUM_BYTES = 4
+
+HEDGED_READS = Counter(
+    "ostraka_hedged_reads", "Stripes for which others were asked too, by whose cell came first",
+    ["first"],
+)  # fmt: skip
 
 Span = tuple[int, int]
 Report = Callable[[records_pb2.BlobRef, int, str], None]
@@ -38,6 +48,7 @@ class StripeReader:
         self._cells = cells
         self._report = report
         self._gone: set[int] = set()
+        self._asked: dict[asyncio.Future[Reply], tuple[int, Span]] = {}  # not answered yet
 
     async def fetch(self, wanted: dict[int, Span]) -> bool:
         """Get spans of data cells. Returns whether it was a degraded read.
@@ -47,21 +58,56 @@ class StripeReader:
         wanted   by index of the data cell, whole blocks
         raises   Unavailable if fewer than k cells can be had
         """
-        healthy = [index for index in wanted if self._is_prompt(index)]
-        if len(healthy) == len(wanted):
-            await self._read(wanted)
-            if all(self._has(index, span) for index, span in wanted.items()):
-                return False
-        self._verify()
-        await self._fetch_around(wanted)
-        return True
+        try:
+            if all(self._is_prompt(index) for index in wanted):
+                calls = self._ask(wanted)
+                delay_s = self._nodes.hedge_delay_s(self._blob.disk_ids[i] for i in wanted)
+                await self._collect(calls, delay_s)
+                if self._has_all(wanted):
+                    return False
+                if self._asked:
+                    return await self._read_beside(wanted, delay_s)
+            await self._fetch_around(wanted)
+            return True
+        finally:
+            self._cancel_asked()
 
     async def fetch_without(self, bad: Iterable[int], wanted: dict[int, Span]) -> None:
         """Get the spans around cells that proved corrupt; all are verified then."""
         for index in bad:
             self._drop_corrupt(index)
-        self._verify()
-        await self._fetch_around(wanted)
+        try:
+            await self._fetch_around(wanted)
+        finally:
+            self._cancel_asked()
+
+    async def _read_beside(self, wanted: dict[int, Span], waited_s: float) -> bool:
+        """Ask others for what is late, and take what comes first. Returns whether it was theirs."""
+        spares = self._blob.k - len(wanted) + len(self._asked)
+        if not self._nodes.hedging.take(spares):
+            await self._collect(list(self._asked), DELAY_S_MAX - waited_s)
+            if self._has_all(wanted):
+                return False
+            self._give_up(self._asked)
+            await self._fetch_around(wanted)
+            return True
+        around = asyncio.get_running_loop().create_task(self._fetch_around(wanted))
+        try:
+            late = list(self._asked)
+            while not around.done():
+                waiting = [call for call in late if call in self._asked]
+                both: list[asyncio.Future[Any]] = [around, *waiting]
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                self._note_answered(waiting)
+                if not around.done() and self._has_all(wanted):
+                    HEDGED_READS.labels("late").inc()
+                    return False
+        finally:
+            around.cancel()
+            await wait_out([around])
+        around.result()
+        HEDGED_READS.labels("spare").inc()
+        return True
 
     async def _fetch_around(self, wanted: dict[int, Span]) -> None:
         """Get one span of any k cells, then recreate the data cells that are still missing."""
@@ -75,16 +121,21 @@ class StripeReader:
             if missing <= 0:
                 break
             chosen = self._next(have, missing)
-            if len(chosen) < missing:
+            if len(chosen) + len(self._asked) < missing:
                 raise faults.Unavailable("too few fragments can be read")
-            await self._read(dict.fromkeys(chosen, span))
+            if chosen:
+                await self._read(dict.fromkeys(chosen, span))
+            else:  # nobody else can be asked: wait for who is late
+                await self._collect(list(self._asked), READ_DEADLINE_S)
+        self._lose_asked()  # nothing may be written any more to what is recreated now
+        self._verify()
         lost = {index: span for index in wanted if not self._has(index, span)}
         if lost:
             self._cells.reconstruct_blocking(lost, span)
 
     def _next(self, have: Iterable[int], count: int) -> list[int]:
         """The best cells to ask for: prompt nodes first, data before parity."""
-        known = set(have) | self._gone
+        known = set(have) | self._gone | {index for index, _ in self._asked.values()}
         rest = [
             index
             for index in range(len(self._blob.disk_ids))
@@ -94,43 +145,77 @@ class StripeReader:
         return rest[:count]
 
     async def _read(self, spans: dict[int, Span]) -> None:
-        """Ask for spans; those that come in time and intact are noted in the cell set."""
-        calls: dict[asyncio.Future[Reply], tuple[int, Span]] = {}
+        """Ask for spans; those that come in time are noted in the cell set."""
+        calls = self._ask(spans)
+        await self._collect(calls, DELAY_S_MAX)
+        late = [call for call in calls if call in self._asked]
+        if late and self._next(spans, 1):
+            self._give_up(late)
+        else:
+            await self._collect(late, READ_DEADLINE_S)  # nobody else to ask
+
+    def _ask(self, spans: dict[int, Span]) -> list["asyncio.Future[Reply]"]:
+        """Ask for spans of cells."""
+        calls = []
         for index, span in spans.items():
             if self._has(index, span):
                 continue
-            client = self._nodes.client_of(self._blob.disk_ids[index])
+            disk_id = self._blob.disk_ids[index]
+            client = self._nodes.client_of(disk_id)
             if client is None:
                 self._gone.add(index)
                 continue
             offset = self._cells.stripe.fragment_offset
             request = storage_pb2.ReadFragment(
-                blob_id=self._blob.blob_id, index=index, disk_id=self._blob.disk_ids[index]
+                blob_id=self._blob.blob_id, index=index, disk_id=disk_id
             )
             request.ranges.add(offset=offset + span[0], length=span[1] - span[0])
             place = self._cells.place(index, *span)
-            calls[client.read_fragment(request, place, READ_DEADLINE_S)] = (index, span)
-        if not calls:
-            return
-        try:
-            done, late = await asyncio.wait(calls, timeout=HEDGE_S)
-            if late and not self._next(spans, 1):
-                more, late = await asyncio.wait(late)  # nobody else to ask
-                done |= more
-        except asyncio.CancelledError:
-            for call in calls:
-                call.cancel()  # their places are about to be somebody else's memory
-            raise
-        for call in late:
-            index, _ = calls[call]
-            call.cancel()  # from now on nothing is written to its place
+            call = client.read_fragment(request, place, READ_DEADLINE_S)
+            call.add_done_callback(partial(self._time, disk_id, self._nodes.now_s()))
+            self._asked[call] = (index, span)
+            calls.append(call)
+        return calls
+
+    def _time(self, disk_id: int, begun_s: float, call: "asyncio.Future[Reply]") -> None:
+        if not call.cancelled() and call.exception() is None:
+            self._nodes.note_read(disk_id, begun_s)
+
+    async def _collect(self, calls: Sequence["asyncio.Future[Reply]"], timeout_s: float) -> None:
+        """Wait for calls, for so long; note those that were answered."""
+        if calls:
+            await asyncio.wait(calls, timeout=timeout_s)
+            self._note_answered(calls)
+
+    def _note_answered(self, calls: Iterable["asyncio.Future[Reply]"]) -> None:
+        for call in calls:
+            if call.done() and call in self._asked:
+                self._note(call, *self._asked.pop(call))
+
+    def _give_up(self, calls: Iterable["asyncio.Future[Reply]"]) -> None:
+        """These are too late: from now on nothing is written to their places."""
+        for call in list(calls):
+            index, _ = self._asked.pop(call)
+            call.cancel()
             self._gone.add(index)
             self._nodes.was_late(self._blob.disk_ids[index])
-        for call in done:
-            self._note(call, *calls[call])
+
+    def _lose_asked(self) -> None:
+        """Others were faster than what was asked for first."""
+        self._note_answered(list(self._asked))
+        for index, _ in self._asked.values():
+            self._gone.add(index)
+            self._nodes.lost_hedge(self._blob.disk_ids[index])
+        self._cancel_asked()
+
+    def _cancel_asked(self) -> None:
+        """Places of unanswered calls are about to be somebody else's memory."""
+        for call in self._asked:
+            call.cancel()
+        self._asked.clear()
 
     def _note(self, call: "asyncio.Future[Reply]", index: int, span: Span) -> None:
-        failure = call.exception()
+        failure = faults.Unavailable("cancelled") if call.cancelled() else call.exception()
         if isinstance(failure, (faults.NotFound, faults.Corrupt, faults.Invalid)):
             self._report(self._blob, index, "missing")
         elif failure is None:
@@ -144,6 +229,9 @@ class StripeReader:
         elif not isinstance(failure, (faults.Unavailable, faults.Busy)):
             raise failure
         self._gone.add(index)
+
+    def _has_all(self, wanted: dict[int, Span]) -> bool:
+        return all(self._has(index, span) for index, span in wanted.items())
 
     def _verify(self) -> None:
         """Compare what was read with its checksums, before it is decoded from."""

@@ -38,6 +38,9 @@ class FakeClient:
         self.is_flipping = False  # what it sends arrives with a flipped bit
         self.is_stuck = False  # it takes requests and answers nothing
         self.stuck: list[asyncio.Future[Reply]] = []
+        self.stuck_reads: list[tuple[storage_pb2.ReadFragment, memoryview]] = []
+        self.reads = 0
+        self.was_asked = asyncio.Event()
 
     async def start(self) -> None: ...
 
@@ -65,12 +68,31 @@ class FakeClient:
         self, request: storage_pb2.ReadFragment, into: memoryview, deadline_s: float
     ) -> "asyncio.Future[Reply]":
         answer = self._answer()
+        self.reads += 1
+        self.was_asked.set()
+        if self.is_stuck:
+            self.stuck_reads.append((request, into))
+        if not answer.done() and not self.is_stuck:
+            self._read(request, into, answer)
+        return answer
+
+    def thaw(self) -> None:
+        """Answer what was asked while it was stuck, unless nobody waits for it any more."""
+        self.is_stuck = False
+        for (request, into), answer in zip(self.stuck_reads, self.stuck, strict=True):
+            if not answer.done():
+                self._read(request, into, answer)
+
+    def _read(
+        self,
+        request: storage_pb2.ReadFragment,
+        into: memoryview,
+        answer: "asyncio.Future[Reply]",
+    ) -> None:
         fragment = self.fragments.get((request.blob_id, request.index))
-        if answer.done() or self.is_stuck:
-            return answer
         if fragment is None:
             answer.set_exception(faults.NotFound("fragment"))
-            return answer
+            return
         wanted = request.ranges[0]
         data = fragment[wanted.offset : wanted.offset + wanted.length]
         assert len(data) == wanted.length == len(into)
@@ -81,7 +103,6 @@ class FakeClient:
         if self.is_flipping:
             into[len(into) // 2] ^= 1
         answer.set_result(Reply(reply.SerializeToString(), b""))
-        return answer
 
     async def delete_fragments(
         self, request: storage_pb2.DeleteFragments
@@ -150,6 +171,7 @@ class DataPath:
     """A gateway's writer and reader over fake nodes."""
 
     clients: dict[str, FakeClient]
+    nodes: Nodes
     pool: BufferPool
     writer: ObjectWriter
     reader: ObjectReader
@@ -204,6 +226,6 @@ async def data_path(k: int = 4, m: int = 2, zones: int = 6) -> AsyncIterator[Dat
         pool = BufferPool(POOL_BYTES)
         kernels = Kernels(load_codes(), KeyRing.make(), pool, threads)
         writer = ObjectWriter(nodes, kernels, FakeSessions())
-        path = DataPath(clients, pool, writer, ObjectReader(meta, nodes, kernels))
+        path = DataPath(clients, nodes, pool, writer, ObjectReader(meta, nodes, kernels))
         await nodes.refresh()
         yield path

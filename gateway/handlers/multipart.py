@@ -14,6 +14,7 @@ from gateway.handlers.context import (
 )
 from gateway.handlers.draft import (
     CHECKSUM_ALGORITHMS,
+    DEFAULT_CHECKSUM,
     checksum_record,
     draft_version,
     header_of,
@@ -117,9 +118,12 @@ class MultipartHandlers:
         identity = _identity(request)
         upload = await self._upload(context, request, identity.upload_id)
         identity = replace(identity, about=header_of(context, upload.draft))
-        algorithm = request.checksum_algorithm or upload.checksum_algorithm
+        algorithm = upload.checksum_algorithm or request.checksum_algorithm
+        _check_part_algorithm(upload.checksum_algorithm, payload.checksum_algorithm)
         stored, checksum = await store_payload(self._writer, payload, identity, algorithm)
         part = _part(request.part_number, stored, checksum)
+        if algorithm and algorithm != checksum.algorithm:  # the whole object's is made of this one
+            part.checksums.append(checksum_record(algorithm, stored.digests[algorithm]))
         await self._commit_part(context, request, part, stored)
         return UploadPartOutput(
             etag=f'"{stored.etag}"',
@@ -347,6 +351,18 @@ def _identity(request: Any) -> Identity:
     )
 
 
+def _check_part_algorithm(of_upload: str, of_part: str | None) -> None:
+    """An upload whose client chose an algorithm takes no parts with another.
+
+    raises   InvalidRequest
+    """
+    if of_part is not None and of_upload not in ("", DEFAULT_CHECKSUM, of_part):
+        raise errors.InvalidRequest(
+            f"Checksum Type mismatch occurred, expected checksum Type: {of_upload.lower()}, "
+            f"actual checksum Type: {of_part.lower()}"
+        )
+
+
 def _part(number: int, stored: Stored, checksum: records_pb2.Checksum) -> records_pb2.Part:
     return records_pb2.Part(
         number=number,
@@ -369,7 +385,7 @@ def _checksum_choice(request: CreateMultipartUploadRequest) -> tuple[str, bool]:
                 "The x-amz-checksum-type header can only be used with the "
                 "x-amz-checksum-algorithm header."
             )
-        return "CRC64NVME", False
+        return DEFAULT_CHECKSUM, False
     if algorithm not in CHECKSUM_ALGORITHMS:
         raise errors.NotImplemented(f"Checksum algorithm {algorithm}.")
     kind = request.checksum_type

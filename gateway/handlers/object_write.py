@@ -167,7 +167,7 @@ async def store_payload(
     if algorithm is not None and algorithm not in CHECKSUM_ALGORITHMS:
         raise errors.NotImplemented(f"Checksum algorithm {algorithm}.")
     kept = payload.checksum_algorithm or algorithm or DEFAULT_CHECKSUM
-    wanted = payload.algorithms | {kept, "MD5"}
+    wanted = payload.algorithms | {kept, algorithm or kept, "MD5"}
     check_size(payload.size)
     stored = await writer.write(payload, payload.size, wanted, identity)
     try:

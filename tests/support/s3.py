@@ -45,7 +45,7 @@ class Answer:
     @property
     def code(self) -> str:
         """The code of an error document."""
-        found = re.search(b"<Code>([A-Za-z]+)</Code>", self.body)
+        found = re.search(b"<Code>([A-Za-z0-9]+)</Code>", self.body)
         return found[1].decode() if found else ""
 
 
@@ -110,9 +110,10 @@ def upload(s3: Any, bucket: str, key: str, parts: dict[int, bytes], **options: A
     """Begin a multipart upload and send parts; returns its id and the list to complete it with."""
     upload_id = s3.create_multipart_upload(Bucket=bucket, Key=key, **options)["UploadId"]
     listed = []
+    algorithm = {n: v for n, v in options.items() if n == "ChecksumAlgorithm"}
     for number, data in parts.items():
         reply = s3.upload_part(
-            Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data
+            Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data, **algorithm
         )
         listed.append({"PartNumber": number, "ETag": reply["ETag"]})
     return upload_id, sorted(listed, key=lambda part: part["PartNumber"])

@@ -29,7 +29,7 @@ class Pace:
         self._clock = clock
         self._max, self._min = bytes_per_s_max, min(bytes_per_s_min, bytes_per_s_max)
         self.bytes_per_s = float(bytes_per_s_max)
-        self._level = 0.0
+        self._level = self.bytes_per_s * BURST_S
         self._filled_s = clock.monotonic_s()
         self._calm_us = 0.0
         self._is_busy = False

@@ -4,17 +4,22 @@ Method: real processes, SIGKILL, boto3 with its ordinary retries.
 """
 
 import hashlib
+import io
 import os
 import signal
 import threading
 from typing import Any
 
 import pytest
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.support.cluster import Cluster, wait_for
 
 SIZES = [100, 20_000, 300_000, 5_000_000]
+LOAD_SIZES = [*SIZES, 17_000_000]
+PARTS = TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=5 << 20, max_concurrency=3)
 
 
 def put_some(s3: Any, bucket: str, prefix: str, count: int = 12) -> dict[str, str]:
@@ -86,12 +91,13 @@ def test_everything_killed_under_load(cluster: Cluster) -> None:
         client, number = cluster.s3(), 0
         while not stop.is_set():
             number += 1
-            data = os.urandom(SIZES[number % len(SIZES)])
+            data = os.urandom(LOAD_SIZES[number % len(LOAD_SIZES)])
             key, digest = f"{worker}/{number % 20}", hashlib.sha256(data).hexdigest()
             attempted.setdefault(key, set()).add(digest)
             try:
-                client.put_object(Bucket="bucket", Key=key, Body=data)
-            except (ClientError, BotoCoreError):
+                # From PARTS on in parts, several at once; smaller ones in one PUT.
+                client.upload_fileobj(io.BytesIO(data), "bucket", key, Config=PARTS)
+            except (ClientError, BotoCoreError, Boto3Error):
                 acknowledged.pop(key, None)
                 return
             acknowledged[key] = digest
@@ -106,10 +112,16 @@ def test_everything_killed_under_load(cluster: Cluster) -> None:
         thread.join()
     cluster.start()
     assert_all_there(s3, "bucket", acknowledged)
+    assert any(size_of(s3, key) > PARTS.multipart_threshold for key in acknowledged)
     listed = s3.list_objects_v2(Bucket="bucket").get("Contents", [])
     for entry in listed:
         data = s3.get_object(Bucket="bucket", Key=entry["Key"])["Body"].read()
         assert hashlib.sha256(data).hexdigest() in attempted[entry["Key"]]
+
+
+def size_of(s3: Any, key: str) -> int:
+    size: int = s3.head_object(Bucket="bucket", Key=key)["ContentLength"]
+    return size
 
 
 def test_metadata_service_killed(cluster: Cluster) -> None:

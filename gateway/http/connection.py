@@ -84,7 +84,10 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("request failed outside the pipeline", exc_info=exc)
+            if isinstance(exc, ConnectionError):  # the client left while its answer was on the way
+                log.info("the client went away: %s", exc)
+            else:
+                log.error("request failed outside the pipeline", exc_info=exc)
             error: errors.S3Error = errors.InternalError()
         else:
             error = malformed(exc, message or "")

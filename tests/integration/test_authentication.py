@@ -1,0 +1,138 @@
+"""Who may speak: signatures in header, query and form, their ends and their errors."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import ACCESS_KEY, Cluster, wait_for
+from tests.support.s3 import presigned, refused, send, send_signed
+
+
+def test_wrong_secret_and_unknown_key_are_403(cluster: Cluster) -> None:
+    refused("SignatureDoesNotMatch", 403, cluster.s3(ACCESS_KEY, "wrong").list_buckets)
+    refused("InvalidAccessKeyId", 403, cluster.s3("OSTKTESTNOBODY000001", "wrong").list_buckets)
+
+
+@pytest.mark.parametrize("date", ["20200101T000000Z", "20990101T000000Z"])
+def test_clock_that_is_off_is_403(cluster: Cluster, date: str) -> None:
+    authorization = (
+        f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{date[:8]}/us-east-1/s3/aws4_request, "
+        f"SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature={'0' * 64}"
+    )
+    headers = {"authorization": authorization, "x-amz-date": date}
+    answer = send(cluster, "GET", "/", headers | {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})
+    assert (answer.status, answer.code) == (403, "RequestTimeTooSkewed")
+
+
+@pytest.fixture(scope="module")
+def signer(cluster: Cluster) -> Any:
+    """A client whose presigned URLs are of version 4."""
+    return cluster.s3(signature_version="s3v4")
+
+
+def test_presigned_url_is_good_for_one_method_and_key(
+    cluster: Cluster, signer: Any, bucket: str
+) -> None:
+    put = presigned(signer, "put_object", Bucket=bucket, Key="k")
+    assert send(cluster, "PUT", put, body=b"data").status == 200
+    get = presigned(signer, "get_object", Bucket=bucket, Key="k")
+    assert send(cluster, "GET", get).body == b"data"
+    assert send(cluster, "GET", put).code == "SignatureDoesNotMatch"
+    other = put.replace("/k?", "/l?")
+    assert send(cluster, "PUT", other, body=b"x").code == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize("expires", ["604801", "-1", "soon"])
+def test_presigned_url_has_a_longest_life(
+    cluster: Cluster, signer: Any, bucket: str, expires: str
+) -> None:
+    target = presigned(signer, "list_objects_v2", Bucket=bucket, ExpiresIn=604_800)
+    assert send(cluster, "GET", target).status == 200
+    longer = target.replace("X-Amz-Expires=604800", f"X-Amz-Expires={expires}")
+    answer = send(cluster, "GET", longer)
+    assert (answer.status, answer.code) == (400, "AuthorizationQueryParametersError")
+
+
+def test_presigned_url_ends(cluster: Cluster, signer: Any, bucket: str) -> None:
+    target = presigned(signer, "list_objects_v2", Bucket=bucket, ExpiresIn=1)
+    wait_for(lambda: send(cluster, "GET", target).status == 403, "the end of the URL")
+    answer = send(cluster, "GET", target)
+    assert answer.code == "AccessDenied"
+    assert b"Request has expired" in answer.body
+
+
+@pytest.mark.parametrize("scheme", ["signed chunks", "unsigned trailer"])
+def test_streamed_uploads_are_verified(s3: Any, bucket: str, scheme: str) -> None:
+    algorithm = "CRC32" if scheme == "signed chunks" else "SHA256"
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x" * 200_000, ChecksumAlgorithm=algorithm)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x" * 200_000
+
+
+def test_anonymous_is_403(cluster: Cluster, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    for method, target in (("GET", "/"), ("GET", f"/{bucket}"), ("GET", f"/{bucket}/k"),
+                           ("PUT", f"/{bucket}/k"), ("DELETE", f"/{bucket}/k")):  # fmt: skip
+        assert send(cluster, method, target).code == "AccessDenied"
+
+
+def test_virtual_hosts_of_a_domain(cluster: Cluster, s3: Any, bucket: str) -> None:
+    host = f"{bucket}.s3.localhost:{cluster.port}"
+    assert send_signed(cluster, "PUT", "/a/b", body=b"x", host=host).status == 200
+    assert s3.get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"x"
+    assert b"<Key>a/b</Key>" in send_signed(cluster, "GET", "/", host=host).body
+
+
+def form(s3: Any, bucket: str, key: str, fields: dict[str, str], body: bytes) -> tuple[bytes, str]:
+    """A browser's upload with a policy that boto3 has signed."""
+    conditions: list[Any] = [{name: value} for name, value in fields.items()]
+    conditions.append(["content-length-range", 1, 1000])
+    post = s3.generate_presigned_post(bucket, key, Fields=dict(fields), Conditions=conditions)
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in post["fields"].items()
+    ]
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f.txt"\r\n\r\n'
+    return b"".join([*parts, head, body, b"\r\n--b--\r\n"]), "multipart/form-data; boundary=b"
+
+
+def test_browser_form_uploads(cluster: Cluster, s3: Any, bucket: str) -> None:
+    fields = {"x-amz-meta-m": "1", "success_action_status": "201", "Content-Type": "text/plain"}
+    body, kind = form(s3, bucket, "up/${filename}", fields, b"from a browser")
+    answer = send(cluster, "POST", f"/{bucket}", {"content-type": kind}, body)
+    assert answer.status == 201, answer.body
+    assert b"<Key>up/f.txt</Key>" in answer.body
+    got = s3.get_object(Bucket=bucket, Key="up/f.txt")
+    assert (got["Body"].read(), got["Metadata"], got["ContentType"]) == (
+        b"from a browser", {"m": "1"}, "text/plain",
+    )  # fmt: skip
+
+
+EXTRA_FIELD = (
+    b'name="x-amz-meta-n"\r\n\r\n1\r\n--b\r\nContent-Disposition: form-data; '
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "changed", "code"),
+    [
+        (b"", b"", "EntityTooSmall"),
+        (b"x" * 1001, b"", "EntityTooLarge"),
+        (b"x", EXTRA_FIELD, "AccessDenied"),
+    ],
+)
+def test_browser_form_against_its_policy_is_refused(
+    cluster: Cluster, s3: Any, bucket: str, body: bytes, changed: bytes, code: str
+) -> None:
+    data, kind = form(s3, bucket, "k", {}, body)
+    data = data.replace(b'name="key"', changed + b'name="key"')
+    answer = send(cluster, "POST", f"/{bucket}", {"content-type": kind}, data)
+    assert answer.code == code
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_form_with_a_changed_policy_is_403(cluster: Cluster, s3: Any, bucket: str) -> None:
+    data, kind = form(s3, bucket, "k", {}, b"x")
+    at = data.index(b'name="policy"\r\n\r\n') + 17
+    forged = data[:at] + (b"A" if data[at : at + 1] != b"A" else b"B") + data[at + 1 :]
+    answer = send(cluster, "POST", f"/{bucket}", {"content-type": kind}, forged)
+    assert answer.status == 403

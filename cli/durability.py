@@ -34,6 +34,8 @@ DETECTION_S = 3.0  # HEARTBEAT_MISSED_S of the metadata service
 GRACE_S = 10 * MINUTE
 REPAIR_BYTES_PER_S = 50.0 * MIB
 SCRUB_INTERVAL_S = 14 * DAY
+RESTORE_S = DAY  # of a copy of the metadata: somebody has to come
+METADATA = "metadata"
 FULL_SHARE = 0.9  # of a disk's capacity
 MEASURED, SET, ASSUMED = "measured", "set", "assumed"
 
@@ -118,6 +120,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     if not rows:
         raise faults.Unavailable("no disk has registered yet")
     inputs = [*_share_inputs(shares), rates.detection, rates.grace, rates.repair, rates.scrub]
+    rows.append(metadata_row(reply, shares[0]))
+    inputs.append(Input("restore", RESTORE_S, "of metadata by hand", ASSUMED))
     degraded = degraded_risk(reply, rates, shares)
     if as_json:
         click.echo(json.dumps(_document(reply, rows, inputs, degraded), indent=1))
@@ -204,6 +208,16 @@ def rows_of(
             )  # fmt: skip
 
 
+def metadata_row(reply: admin_pb2.ClusterStatusReply, failures: float) -> Row:
+    """Metadata, and objects up to 16 KiB, which live in it: the engine's disk and its copies."""
+    copies = reply.journal.copies if reply.journal.state == "running" else 0
+    loss = annual_loss(1, copies, [Cause(rate_of(failures), RESTORE_S)])
+    return Row(
+        METADATA, f"1 + {copies}", 0, RESTORE_S, loss.binomial, loss.markov, nines(loss.worst),
+        loss.worst,
+    )  # fmt: skip
+
+
 def degraded_risk(
     reply: admin_pb2.ClusterStatusReply, rates: Rates, shares: tuple[float, float]
 ) -> float:
@@ -248,7 +262,8 @@ def _show(
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(
-            row.profile, row.geometry, _size(row.disk_bytes), duration(row.repair_s),
+            row.profile, row.geometry, _size(row.disk_bytes) if row.disk_bytes else "",
+            duration(row.repair_s),
             f"{row.nines:.1f}", f"{max(row.binomial, row.markov):.1e}", f"{row.any_of_all:.1e}",
         )  # fmt: skip
     out.print(table)
@@ -257,8 +272,8 @@ def _show(
             f"{reply.degraded_blobs} blobs miss a fragment now: each of them is lost with a "
             f"probability of {degraded:.1e} before it is whole again"
         )
-    out.print(f"Objects up to 16 KiB, and what finds all others, are metadata, and that survives "
-              f"the loss of: {reply.metadata_survives}")  # fmt: skip
+    out.print(f"Objects up to 16 KiB, and what finds all others, are metadata; it survives the "
+              f"loss of: {reply.metadata_survives}")  # fmt: skip
     out.print("\n[bold]From[/bold]")
     facts = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(4):

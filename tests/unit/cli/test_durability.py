@@ -17,6 +17,7 @@ from cli.durability import (
     causes_of,
     degraded_risk,
     duration,
+    metadata_row,
     rates_of,
     rows_of,
 )
@@ -82,6 +83,16 @@ def test_no_disks_no_rows() -> None:
     assert list(rows_of(empty, rates_of(reply_of()), SHARES)) == []
 
 
+def test_metadata_has_as_many_copies_as_its_journal() -> None:
+    reply = reply_of()
+    alone = metadata_row(reply, SHARES[0])
+    assert (alone.geometry, round(alone.nines, 1)) == ("1 + 0", 1.8)
+    reply.journal.state, reply.journal.copies = "running", 2
+    assert metadata_row(reply, SHARES[0]).nines > 10
+    reply.journal.state = "beginning"  # not yet
+    assert metadata_row(reply, SHARES[0]) == alone
+
+
 def run(monkeypatch: pytest.MonkeyPatch, reply: admin_pb2.ClusterStatusReply, *options: str) -> Any:
     monkeypatch.setattr(durability, "ask", lambda address: reply)
     return CliRunner().invoke(main, ["durability", "--control", "there:7001", *options])
@@ -99,7 +110,7 @@ def test_command_names_every_input(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_command_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(monkeypatch, reply_of(), "--json", "--disk-failures", "4", "--repair-rate", "10")
     document = json.loads(done.output)
-    assert [row["profile"] for row in document["profiles"]] == ["STANDARD", "STANDARD"]
+    assert [row["profile"] for row in document["profiles"]] == ["STANDARD", "STANDARD", "metadata"]
     inputs = {entry["name"]: entry for entry in document["inputs"]}
     assert inputs["disk failures"]["value"] == 0.04
     assert inputs["repair rate"]["source"] == "given by --repair-rate"

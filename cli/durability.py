@@ -31,7 +31,7 @@ from common.placement.durability import (
 from proto import admin_pb2, records_pb2
 
 DETECTION_S = 3.0  # HEARTBEAT_MISSED_S of the metadata service
-GRACE_S = 10 * MINUTE
+GRACE_S = 30.0  # repair_grace_s of the workers
 REPAIR_BYTES_PER_S = 50.0 * MIB
 SCRUB_INTERVAL_S = 14 * DAY
 RESTORE_S = DAY  # of a copy of the metadata: somebody has to come
@@ -165,6 +165,8 @@ def _repair_rate(reply: admin_pb2.ClusterStatusReply, mib_per_s: float | None) -
     words = "made whole a second"
     if mib_per_s is not None:
         return Input("repair rate", mib_per_s * MIB, words, "given by --repair-rate")
+    if reply.repair.done_bytes_per_s:
+        return Input("repair rate", float(reply.repair.done_bytes_per_s), words, f"{MEASURED} now")
     return Input("repair rate", REPAIR_BYTES_PER_S, words, f"{ASSUMED} (--repair-rate)")
 
 

@@ -225,6 +225,7 @@ class Campaign:
         if "fsck" not in COMMANDS:
             print("this installation has no fsck: left out", flush=True)
             return
+        self._victim.wait_repaired()
         done = self._victim.command(
             "fsck", "--directory", str(self._victim.data), "--json", timeout_s=FSCK_S
         )

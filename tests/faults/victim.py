@@ -20,6 +20,7 @@ from tests.faults.shim import Shim
 from tests.support.cluster import Cluster, wait_for
 
 HEALTHY_S = 120.0
+REPAIRED_S = 240.0
 POLL_S = 0.3
 ADMIN_S = 2.0
 PAGE = 4096
@@ -92,7 +93,8 @@ class Victim(Cluster):
     def troubles(self) -> list[str]:
         """What is not as it should be; blobs that wait for repair are not counted."""
         picture = self.picture()
-        words = [word for word in picture["problems"] if "blobs miss" not in word]
+        waiting = ("blobs miss", "repair")
+        words = [w for w in picture["problems"] if not any(kind in w for kind in waiting)]
         words += [
             f"{process['name']} is {process['state']}"
             for process in picture["processes"]
@@ -110,6 +112,16 @@ class Victim(Cluster):
                 return words
             time.sleep(POLL_S)
         return []
+
+    def wait_repaired(self, timeout_s: float = REPAIRED_S) -> bool:
+        """Wait until no blob misses anything any more."""
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            picture = self.picture()
+            if picture["state"] == "healthy" and not picture.get("degraded_blobs"):
+                return True
+            time.sleep(POLL_S)
+        return False
 
     def pids(self) -> dict[str, int]:
         """Pids by name, of what runs."""

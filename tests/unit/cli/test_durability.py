@@ -53,7 +53,11 @@ def test_options_go_before_assumptions_and_say_so() -> None:
     assumed = rates_of(reply_of())
     assert assumed.repair.value == REPAIR_BYTES_PER_S
     assert assumed.repair.source.startswith("assumed")
-    given = rates_of(reply_of(), grace_s=30.0, repair_mib_per_s=7.0, scrub_days=3.0)
+    repairing = reply_of()
+    repairing.repair.done_bytes_per_s = 33 * MIB
+    measured = rates_of(repairing).repair
+    assert (measured.value, measured.source) == (33 * MIB, "measured now")
+    given = rates_of(repairing, grace_s=30.0, repair_mib_per_s=7.0, scrub_days=3.0)
     assert (given.grace.value, given.repair.value) == (30.0, 7.0 * MIB)
     assert given.scrub.value == 3 * DAY
     assert all(entry.source.startswith("given by --") for entry in

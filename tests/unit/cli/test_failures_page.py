@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.disk_words import CONDITIONS, comparison_problems, condition_words, damage_problems
 from cli.picture import blank_picture, describe_cluster, say_unavailable
+from cli.repair_words import UNREADABLE, repair_figures, repair_problems
 from cli.status import TROUBLE
 from proto import admin_pb2, records_pb2
 from tests.unit.common.placement.topologies import topology_of
@@ -22,6 +24,7 @@ OTHER_STATES = [state for state in Disk.State.values() if state not in (Disk.UP,
 def explained() -> list[re.Pattern[str]]:
     """Patterns of the messages that the page explains."""
     messages = re.findall(r"^\| `([^`]+)` \|", PAGE.read_text(), re.M)
+    messages = [text.replace("'", "`") for text in messages]  # no backtick within backticks
     return [re.compile(re.sub(r"\b[A-Z]+\b", ".+", re.escape(text))) for text in messages]
 
 
@@ -41,6 +44,17 @@ def troubles() -> list[str]:
     picture = blank_picture("http://here", "stopped", [])
     say_unavailable(picture)
     sentences += picture["problems"]
+    for condition in CONDITIONS:
+        disk = Disk(disk_id=3, state=Disk.READ_ONLY, condition=condition)
+        sentences.append(f"zone-1: node-1 {condition_words(disk)}")
+    damaged = Disk(disk_id=3, zone="zone-1", node_name="node-1", damaged_fragments=2)
+    sentences += damage_problems([damaged], set())
+    doubtful = admin_pb2.ClusterStatusReply(metadata_doubtful=True)
+    doubtful.scrub.found["lost"] = doubtful.scrub.found["metadata"] = 2
+    sentences += comparison_problems(doubtful)
+    for by_margin, waiting, workers in (({0: 2, 1: 5}, 3, 1), ({UNREADABLE: 1, 0: 2}, 0, 0)):
+        status = admin_pb2.RepairStatus(by_margin=by_margin, waiting=waiting, workers=workers)
+        sentences += repair_problems(repair_figures(status))
     return sorted({*sentences, *[f"gateway-1 {words}" for words in TROUBLE.values()]})
 
 

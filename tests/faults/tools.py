@@ -3,7 +3,7 @@
 Each flow is one of the client tests: it moves files up and down and compares every byte. Retries
 are the tools' own. Against a cluster that runs elsewhere, with a command that disturbs it midway:
 
-    [OSTRAKA_CLIENTS=long] python -m tests.faults.tools ENDPOINT CREDENTIALS.TOML 'COMMAND'
+    [TEST_CLIENTS=long] python -m tests.faults.tools ENDPOINT CREDENTIALS.TOML 'COMMAND'
 """
 
 import subprocess

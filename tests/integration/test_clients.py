@@ -1,7 +1,7 @@
 """Real tools, unmodified, on a tree of files and on a large one.
 
 Short by default (300 files, 64 MiB). The long form, thousands of files and 1 GiB:
-    OSTRAKA_CLIENTS=long pytest tests/integration/test_clients*.py
+    TEST_CLIENTS=long pytest tests/integration/test_clients*.py
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import s3fs
 
 from tests.support.cluster import ACCESS_KEY, SECRET_KEY, Cluster
 
-IS_LONG = os.environ.get("OSTRAKA_CLIENTS") == "long"
+IS_LONG = os.environ.get("TEST_CLIENTS") == "long"
 FILES = 3000 if IS_LONG else 300
 LARGE_MIB = 1024 if IS_LONG else 64
 RUN_S = 900 if IS_LONG else 110

@@ -1,7 +1,7 @@
 """The JavaScript and the Go SDK, unmodified, by a small program of each in clients/.
 
 Method: installed from their ordinary registries into a temporary folder, run against the cluster.
-OSTRAKA_CLIENTS=long makes the large objects 1 GiB.
+TEST_CLIENTS=long makes the large objects 1 GiB.
 """
 
 import shutil

@@ -34,8 +34,12 @@ class KeySource(Protocol):
 class KeyRing:
     """Master keys in memory; their bytes are never shown."""
 
-    def __init__(self, keys: dict[bytes, bytes], active: bytes) -> None:
+    def __init__(self, keys: dict[bytes, bytes], active: bytes, path: Path | None = None) -> None:
+        """
+        path   where the ring came from: read again when a key is asked for that is not in memory
+        """
         assert active in keys, "the active key is one of the ring"
+        self._path = path
         self._keys = keys
         self._active = active
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
@@ -76,7 +80,7 @@ class KeyRing:
             raise faults.Invalid("key ring", str(path), "not a key ring") from error
         if active not in keys or not all(map(_is_key, keys, keys.values())):
             raise faults.Invalid("key ring", str(path), "incomplete")
-        return cls(keys, active)
+        return cls(keys, active, path)
 
     def save(self, path: Path) -> None:
         """Write the ring; on disk, with its folder entry, when this returns."""
@@ -97,6 +101,21 @@ class KeyRing:
         self._ciphers[key_id] = AESGCM(key)
         self._active = key_id
 
+    @property
+    def active_id(self) -> str:
+        """The id of the key that wraps."""
+        return self._active.hex()
+
+    def _read_again(self, path: Path) -> None:
+        """Learn keys of a rotation since. A file that cannot be read teaches nothing."""
+        try:
+            found = KeyRing.load(path)
+        except faults.Invalid:
+            return
+        if self._keys.items() <= found._keys.items():  # never forget a key that data needs
+            self._keys, self._ciphers = found._keys, found._ciphers
+            self._active = found._active
+
     def wrap(self, secret: bytes, context: bytes) -> bytes:
         """Seal a secret: key id, nonce, ciphertext. The context must be the same to unwrap."""
         nonce = os.urandom(NONCE_BYTES)
@@ -106,6 +125,8 @@ class KeyRing:
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
         """Open a sealed secret. raises NotFound("master key"), Corrupt"""
         key_id, rest = wrapped[:KEY_ID_BYTES], wrapped[KEY_ID_BYTES:]
+        if key_id not in self._keys and self._path is not None:
+            self._read_again(self._path)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise faults.NotFound("master key", key_id.hex())
@@ -114,6 +135,19 @@ class KeyRing:
         except (InvalidTag, ValueError) as error:  # ValueError: too short for a nonce
             raise faults.Corrupt("wrapped key", key_id.hex()) from error
         return opened
+
+
+def rotate_file(path: Path) -> str:
+    """Give a ring on disk a new active key; returns its id. Durable when this returns.
+
+    The old keys stay: what they wrapped stays readable. Processes that run learn the new key when
+    they meet it, and wrap with it from then on or from their next start.
+    raises   Invalid if it is no key ring of ours
+    """
+    ring = KeyRing.load(path)
+    ring.rotate()
+    ring.save(path)
+    return ring.active_id
 
 
 def _is_key(key_id: bytes, key: bytes) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common import faults
-from common.keyring import KEY_ID_BYTES, NONCE_BYTES, KeyRing, write_private
+from common.keyring import KEY_ID_BYTES, NONCE_BYTES, KeyRing, rotate_file, write_private
 
 CONTEXT = b"test"
 SECRET = b"s" * 32
@@ -136,3 +136,32 @@ def test_what_is_no_ring_is_refused_in_words(tmp_path: Path, text: bytes) -> Non
 def test_a_missing_ring_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(faults.Invalid, match="No such file"):
         KeyRing.load(tmp_path / "keyring.json")
+
+
+def test_rotation_is_on_disk_and_old_secrets_stay_readable(saved: Path) -> None:
+    before = KeyRing.load(saved)
+    old = before.wrap(SECRET, CONTEXT)
+    active = rotate_file(saved)
+    after = KeyRing.load(saved)
+    assert (after.active_id, before.active_id == active) == (active, False)
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert after.unwrap(old, CONTEXT) == SECRET
+    assert after.wrap(SECRET, CONTEXT)[:KEY_ID_BYTES].hex() == active
+
+
+def test_running_process_learns_a_key_when_it_meets_it(saved: Path) -> None:
+    running = KeyRing.load(saved)
+    active = rotate_file(saved)
+    new = KeyRing.load(saved).wrap(SECRET, CONTEXT)
+    assert running.unwrap(new, CONTEXT) == SECRET
+    assert running.active_id == active
+
+
+def test_ring_on_disk_that_lost_a_key_teaches_nothing(saved: Path) -> None:
+    running = KeyRing.load(saved)
+    old = running.wrap(SECRET, CONTEXT)
+    other = KeyRing.make()
+    other.save(saved)
+    with pytest.raises(faults.NotFound):
+        running.unwrap(other.wrap(SECRET, CONTEXT), CONTEXT)
+    assert running.unwrap(old, CONTEXT) == SECRET

@@ -13,6 +13,7 @@ import hashlib
 import heapq
 import itertools
 import random
+import warnings
 from asyncio import events
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -165,6 +166,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         task = _Task(coro, loop=self, name=name or "task", context=context)
         process = PROCESS.get() if context is None else context.get(PROCESS, WORLD)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+        if process.is_dead:  # it ended in the middle of this very step
+            self._graveyard.append(task)
+            return task
         process.tasks.append(task)
         if len(process.tasks) > 512:
             process.tasks = [each for each in process.tasks if not each.done()]
@@ -251,13 +255,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def bury(self) -> None:
         """Close all that never ended, after the run: nothing it does counts any more."""
-        for task in (*self._graveyard, *WORLD.tasks):
-            if task.done():
-                continue
-            with contextlib.suppress(Exception):  # a dead coroutine's complaints
-                task.get_coro().close()  # type: ignore[union-attr]
-        self._graveyard.clear()
-        WORLD.tasks.clear()
+        with warnings.catch_warnings():
+            # What was begun in the last step of a process is never awaited, and need not be.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            for task in (*self._graveyard, *WORLD.tasks):
+                if task.done():
+                    continue
+                with contextlib.suppress(Exception):  # a dead coroutine's complaints
+                    task.get_coro().close()  # type: ignore[union-attr]
+            self._graveyard.clear()
+            WORLD.tasks.clear()
 
     # --- the trace ------------------------------------------------------------------------------
 

@@ -49,11 +49,35 @@ class Nodes:
             await client.start()
             await client.wait_up(20.0)
 
+    async def stop(self) -> None:
+        for client in self._clients.values():
+            await client.stop()
+
     def peer(self, name: str) -> NodeClient | None:
         return self._clients.get(name)
 
     def client_of(self, disk_id: int) -> NodeClient | None:
         return self._clients.get(self._names.get(disk_id, ""))
+
+
+async def recover(
+    disks: Mapping[str, int], clock: SimulatedClock, kit: tuple[KeyRing, Codes]
+) -> tuple[Rows, list[str]]:
+    """Bring metadata back from all nodes; what of it is lost, in words. raises Fault"""
+    ring, codes = kit
+    nodes, sink = Nodes(disks), Rows()
+    try:
+        await nodes.start()
+        recovery = Recovery(
+            nodes, ring, BlobKeeper(nodes, codes, BufferPool(64 * MIB)), clock, "simulated"
+        )
+        await recovery.take_over(sorted(disks))
+        await recovery.restore(sink)
+        recovery.finish(sink)
+        await recovery.announce()
+    finally:
+        await nodes.stop()
+    return sink, recovery.report.losses
 
 
 async def check_recovery(
@@ -64,22 +88,13 @@ async def check_recovery(
     history: History,
 ) -> None:
     """Recover from healthy nodes and compare; the service is dead. disks: ids by node"""
-    ring, codes = kit
     expected = dict(store.scan(b"", LAST, ROWS_MAX))
-    nodes, sink = Nodes(disks), Rows()
-    await nodes.start()
-    recovery = Recovery(
-        nodes, ring, BlobKeeper(nodes, codes, BufferPool(64 * MIB)), clock, "simulated"
-    )
     try:
-        await recovery.take_over(sorted(disks))
-        await recovery.restore(sink)
-        recovery.finish(sink)
-        await recovery.announce()
+        sink, losses = await recover(disks, clock, kit)
     except faults.Fault as fault:
         history.violate("metadata is not recoverable", f"{type(fault).__name__}: {fault}")
         return
-    for loss in recovery.report.losses:
+    for loss in losses:
         history.violate("metadata was lost", loss)
     for key in sorted(expected.keys() | sink.rows.keys()):
         if not key.startswith(OWN_NOTES) and expected.get(key) != sink.rows.get(key):

@@ -74,10 +74,16 @@ class Outcome:
     seen: Counter[str]  # what has really gone wrong, and which requests were answered
 
 
-def run(plan: Plan, *, keeps_trace: bool = False, node: type[NodeMember] = NodeMember) -> Outcome:
+def run(
+    plan: Plan,
+    *,
+    keeps_trace: bool = False,
+    node: type[NodeMember] = NodeMember,
+    make_world: "Callable[[SimulatedLoop, Plan, type[NodeMember]], World] | None" = None,
+) -> Outcome:
     """Run a plan; the same plan gives the same outcome, event for event."""
     loop = SimulatedLoop(f"{plan.seed} {plan.variant}", keeps_trace=keeps_trace)
-    world = World(loop, plan, node)
+    world = (make_world or World)(loop, plan, node)
     watch = _Watch(world.history)
     logging.getLogger().addHandler(watch)
     loop.set_exception_handler(watch.loop_failed)

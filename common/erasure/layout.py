@@ -61,6 +61,14 @@ class StripeRead:
     plain_bytes: int
 
     @property
+    def window(self) -> tuple[int, int]:
+        """The bytes of every cell that are needed, if need be to recreate what is wanted."""
+        touched = [span for span in self.cells if span[1]]
+        if len(touched) == 1 and self.stripe.has_whole_packages:
+            return touched[0]
+        return 0, self.stripe.cell_bytes
+
+    @property
     def is_whole(self) -> bool:
         """Whether all packages of the stripe are wanted."""
         return self.end_package - self.first_package == self.stripe.packages

@@ -7,7 +7,7 @@ been sent a failure can only cut the connection: never a short answer that looks
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,6 +28,12 @@ from gateway.objects.writer import BytesSource, Kernels
 from proto import meta_pb2, records_pb2
 
 STRIPES_AHEAD = 3
+# Whole stripes, and several ahead, while so much of the memory is free; else small pieces, so that
+# no number of slow readers can hold all of it.
+PLENTY_SHARE = 0.55
+SCARCE_SHARE = 0.7
+PIECE_BYTES = 512 * limits.KIB
+PIECE_BYTES_MIN = 128 * limits.KIB
 IN_LOOP_BYTES_MAX = 128 * limits.KIB
 PARTS_PER_CALL = 50
 REPORTS_MAX = 1000
@@ -74,7 +80,7 @@ class ObjectReader:
         if version.is_inline:
             key = DataKey.unwrap(version.encryption, self._kernels.ring)
             return key.open_inline(data)[begin:end]
-        return ObjectStream(self._jobs(version, begin, end), self._fetch)
+        return ObjectStream(self._jobs(version, begin, end), self._fetch, self._ahead_max)
 
     async def open(
         self, version: records_pb2.Version, data: bytes, begin: int, end: int
@@ -111,7 +117,7 @@ class ObjectReader:
     ) -> AsyncIterator[_Job]:
         if not version.HasField("parts"):
             key = DataKey.unwrap(version.encryption, self._kernels.ring)
-            for job in _blob_jobs(key, list(version.blobs), begin, end):
+            for job in _blob_jobs(key, version.blobs, (begin, end), self._piece_bytes):
                 yield job
             return
         wanted = list(spans(version.parts, begin, end))
@@ -124,11 +130,26 @@ class ObjectReader:
             for span, part in zip(page, reply.parts, strict=True):
                 key = DataKey.unwrap(part.encryption, self._kernels.ring)
                 if part.blobs:
-                    for job in _blob_jobs(key, list(part.blobs), span.begin, span.end):
+                    for job in _blob_jobs(
+                        key, part.blobs, (span.begin, span.end), self._piece_bytes
+                    ):
                         yield job
                 elif span.begin < span.end:
                     plain = key.open_inline(part.inline_data)
                     yield _Job(key, inline=plain[span.begin : span.end])
+
+    def _piece_bytes(self) -> int:
+        """How much of a stripe to read at once: a reader keeps a piece for as long as it wants."""
+        used = self._kernels.pool.bytes_in_flight / self._kernels.pool.budget_bytes
+        if used < PLENTY_SHARE:
+            return limits.BLOB_BYTES_MAX
+        return PIECE_BYTES if used < SCARCE_SHARE else PIECE_BYTES_MIN
+
+    def _ahead_max(self) -> int:
+        """How many pieces to fetch before they are asked for."""
+        pool = self._kernels.pool
+        is_plenty = pool.bytes_in_flight < PLENTY_SHARE * pool.budget_bytes
+        return STRIPES_AHEAD if is_plenty and not pool.is_contended else 1
 
     async def _fetch(self, job: _Job) -> tuple[Reservation | None, memoryview]:
         """Get one stripe's plaintext; the reservation holds its memory."""
@@ -141,11 +162,12 @@ class ObjectReader:
             packages * limits.PACKAGE_BYTES,
             stripe.plain_bytes - read.first_package * limits.PACKAGE_BYTES,
         )
-        cell_bytes = (blob.k + blob.m) * stripe.cell_bytes
+        window = read.window
+        cell_bytes = (blob.k + blob.m) * (window[1] - window[0])
         reservation = await pool.reserve(cell_bytes + plain_bytes)
         try:
             buffer = reservation.take(cell_bytes)
-            cells = CellSet(self._kernels.codes.get(blob.k, blob.m), stripe, buffer)
+            cells = CellSet(self._kernels.codes.get(blob.k, blob.m), stripe, buffer, window)
             wanted = {index: span for index, span in enumerate(read.cells) if span[1]}
             stripes = StripeReader(self._nodes, blob, cells, self._report)
             if await stripes.fetch(wanted):
@@ -177,16 +199,24 @@ class ObjectReader:
         self.reports.append((blob, index, reason))
 
 
-def _blob_jobs(key: DataKey, blobs: list[records_pb2.BlobRef], begin: int, end: int) -> list[_Job]:
-    jobs, offset = [], 0
+def _blob_jobs(
+    key: DataKey,
+    blobs: Sequence[records_pb2.BlobRef],
+    span: tuple[int, int],
+    piece_bytes: Callable[[], int],
+) -> Iterator[_Job]:
+    """The stripes of a span of plaintext, or parts of them; cut when their turn comes."""
+    offset = 0
     for number, blob in enumerate(blobs):
-        first, last = max(begin - offset, 0), min(end - offset, blob.plain_bytes)
-        if first < last:
-            jobs += [
-                _Job(key, blob, number, read) for read in layout_of_blob(blob).locate(first, last)
-            ]
+        at, last = max(span[0] - offset, 0), min(span[1] - offset, blob.plain_bytes)
+        layout = layout_of_blob(blob)
+        while at < last:
+            whole = (at // layout.stripe_plain_bytes + 1) * layout.stripe_plain_bytes
+            piece = at // limits.PACKAGE_BYTES * limits.PACKAGE_BYTES + piece_bytes()
+            end = min(whole, piece, last)
+            yield _Job(key, blob, number, next(layout.locate(at, end)))
+            at = end
         offset += blob.plain_bytes
-    return jobs
 
 
 Piece = tuple[Reservation | None, memoryview]
@@ -196,9 +226,12 @@ Fetch = Callable[[_Job], Coroutine[Any, Any, Piece]]
 class ObjectStream:
     """Plaintext of a version, piece by piece; a piece is valid until the next is asked for."""
 
-    def __init__(self, jobs: AsyncIterator[_Job], fetch: Fetch) -> None:
+    def __init__(
+        self, jobs: AsyncIterator[_Job], fetch: Fetch, ahead_max: Callable[[], int]
+    ) -> None:
         self._jobs = jobs
         self._fetch = fetch
+        self._ahead_max = ahead_max
         self._ahead: deque[asyncio.Task[Piece]] = deque()
         self._held: Reservation | None = None
         self._is_exhausted = False
@@ -242,7 +275,7 @@ class ObjectStream:
             await close()
 
     async def _look_ahead(self) -> None:
-        while len(self._ahead) < STRIPES_AHEAD and not self._is_exhausted:
+        while len(self._ahead) < self._ahead_max() and not self._is_exhausted:
             try:
                 job = await anext(self._jobs)
             except StopAsyncIteration:

@@ -36,19 +36,28 @@ def encode_blocking(
 class CellSet:
     """Cells of one stripe that were read, whole or in part, into their places in a buffer.
 
-    The buffer has room for k + m whole cells. `spans` says which bytes of a cell are there: the
-    same for all cells once one of them must be reconstructed. `unverified` holds the checksums of
-    those that were not compared with them yet: `open_checked_blocking` does, on its way.
+    The buffer has room for k + m cells, or for the same window [begin, end) of each. `spans` says
+    which bytes of a cell are there: the same for all cells once one of them must be reconstructed.
+    `unverified` holds the checksums of those that were not compared with them yet:
+    `open_checked_blocking` does, on its way.
     """
 
-    def __init__(self, code: ErasureCode, stripe: Stripe, buffer: Buffer) -> None:
+    def __init__(
+        self,
+        code: ErasureCode,
+        stripe: Stripe,
+        buffer: Buffer,
+        window: tuple[int, int] | None = None,
+    ) -> None:
         self.code, self.stripe, self.buffer = code, stripe, buffer
+        self._begin, end = window or (0, stripe.cell_bytes)
+        self._width = end - self._begin
         self.spans: dict[int, tuple[int, int]] = {}
         self.unverified: dict[int, bytes] = {}
 
     def place(self, index: int, begin: int, end: int) -> memoryview:
         """The memory for bytes [begin, end) of a cell."""
-        at = index * self.stripe.cell_bytes
+        at = index * self._width - self._begin
         return self.buffer.view[at + begin : at + end]
 
     def is_intact(self, index: int, begin: int, end: int, checksums: bytes) -> bool:
@@ -60,15 +69,15 @@ class CellSet:
     ) -> None:
         """Recreate bytes `span` of data cells from the cells that have them. raises Unavailable"""
         begin, end = span
-        size = self.stripe.cell_bytes
+        size, first_address = self._width, self.buffer.address + begin - self._begin
         available = {
-            index: self.buffer.address + index * size + begin
+            index: first_address + index * size
             for index, (first, last) in self.spans.items()
             if first <= begin and end <= last
         }
         if len(available) < self.code.k:
             raise faults.Unavailable("too few fragments are left")
-        targets = {index: self.buffer.address + index * size + begin for index in wanted}
+        targets = {index: first_address + index * size for index in wanted}
         self.code.reconstruct(available, targets, end - begin)
 
 
@@ -115,6 +124,11 @@ def open_blocking(cells: CellSet, cipher: BlobCipher, read: StripeRead, plain: m
 
     raises   Corrupt if a package is not what was sealed
     """
+    first = read.stripe.first_package + read.first_package
+    if read.window != (0, read.stripe.cell_bytes):
+        index = next(index for index, span in enumerate(read.cells) if span[1])
+        cipher.open(cells.place(index, *read.cells[index]), plain, first)
+        return
     begin = read.first_package * SEALED_BYTES
     end = min(read.end_package * SEALED_BYTES, read.stripe.sealed_bytes)
-    cipher.open(cells.buffer.view[begin:end], plain, read.stripe.first_package + read.first_package)
+    cipher.open(cells.buffer.view[begin:end], plain, first)

@@ -231,3 +231,21 @@ async def test_a_slow_upload_makes_room_when_others_wait(monkeypatch: pytest.Mon
             await slow
         (await waiting).release()
         assert path.pool.bytes_in_flight == 0
+
+
+async def test_readers_that_stand_still_leave_memory_to_others() -> None:
+    """Far more of them than would fit, if each held stripes; then a reader and a writer go on."""
+    async with data_path() as path, asyncio.timeout(60):
+        version = await path.put(LARGE)
+        standing = []
+        for _ in range(24):
+            stream = path.reader.read(version, b"", 0, len(LARGE))
+            assert isinstance(stream, ObjectStream)
+            standing.append((stream, bytes(await anext(stream))))
+        assert await path.get(version, 0, len(LARGE)) == LARGE
+        assert await path.get(await path.put(LARGE), 0, len(LARGE)) == LARGE
+        for stream, first in standing[:3] + standing[-3:]:
+            assert first + b"".join([bytes(piece) async for piece in stream]) == LARGE
+        for stream, _ in standing:
+            await stream.aclose()
+        assert path.pool.bytes_in_flight == 0

@@ -21,7 +21,7 @@ class WorkersConfig:
     comparison_pause_s: float = 3600.0  # between two passes of it
     repair_grace_s: float = 30.0  # a disk whose node is silent for longer is taken for lost
     repair_bytes_per_s: int = 256 * MIB  # most that repair reads of what is left
-    repair_bytes_per_s_min: int = 8 * MIB  # even while clients are slowed down
+    repair_bytes_per_s_min: int = 24 * MIB  # even while clients are slowed down
     repair_blobs_in_flight: int = 8  # repaired at the same time
     repair_buffer_bytes: int = 96 * MIB  # memory for fragments in flight
     secret_file: Path | None = None  # cluster secret proven to the other services

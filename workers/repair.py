@@ -84,6 +84,9 @@ class RepairWorker:
         """Once a second: who is there, and what clients feel."""
         await self._nodes.refresh()
         self._pace.felt(self._nodes.foreground)
+        await self._meta.call(
+            Method.QUEUE_REPAIRS, meta_pb2.QueueRepairs(progress=self._progress())
+        )
         LIMIT.set(self._pace.bytes_per_s)
         READ.set(self._rebuilder.bytes_read)
         WRITTEN.set(self._rebuilder.bytes_written)
@@ -126,8 +129,8 @@ class RepairWorker:
             await self._wait_for_one()
         return begun
 
-    async def _page(self, after: bytes, *, is_waiting: bool) -> meta_pb2.QueueRepairsReply:
-        progress = meta_pb2.RepairProgress(
+    def _progress(self) -> meta_pb2.RepairProgress:
+        return meta_pb2.RepairProgress(
             worker=self._holder,
             bytes_read=self._rebuilder.bytes_read,
             bytes_written=self._rebuilder.bytes_written,
@@ -135,9 +138,9 @@ class RepairWorker:
             limit_bytes_per_s=int(self._pace.bytes_per_s),
             is_throttled=self._pace.is_throttled,
         )
-        request = meta_pb2.QueueRepairs(
-            after=after, limit=ENTRIES_PER_PAGE, waiting=is_waiting, progress=progress
-        )
+
+    async def _page(self, after: bytes, *, is_waiting: bool) -> meta_pb2.QueueRepairsReply:
+        request = meta_pb2.QueueRepairs(after=after, limit=ENTRIES_PER_PAGE, waiting=is_waiting)
         reply: meta_pb2.QueueRepairsReply = await self._meta.call(Method.QUEUE_REPAIRS, request)
         return reply
 

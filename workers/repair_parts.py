@@ -29,7 +29,7 @@ class RepairLimits:
 
     name: str
     bytes_per_s_max: int = 256 * MIB
-    bytes_per_s_min: int = 8 * MIB
+    bytes_per_s_min: int = 24 * MIB
     blobs_in_flight: int = 8
     buffer_bytes: int = 96 * MIB
 

@@ -31,8 +31,8 @@ HEARD_ONLY: tuple[HeardField, ...] = (
     "scrub_share",
     "read_errors",
 )
-# A node that came back is trusted with moved fragments after so long; doubled with every return of
-# the last RETURNS_KEPT_S: one that comes and goes does not make data come and go with it.
+# A node that came back a second time within RETURNS_KEPT_S is trusted with moved fragments only
+# after so long, doubled with every return: one that comes and goes does not make data do so too.
 STEADY_S_MIN = 5.0
 STEADY_S_MAX = 300.0
 RETURNS_KEPT_S = 1800.0
@@ -79,9 +79,9 @@ class NodeRegistry:
     def is_steady(self, name: str) -> bool:
         """Whether a node is alive, and has been for long enough after it was away."""
         returns = self._returns_s.get(name)
-        if not self.is_alive(name) or not returns:
+        if not self.is_alive(name) or not returns or len(returns) == 1:
             return self.is_alive(name)
-        wait_s = min(STEADY_S_MIN * 2.0 ** (len(returns) - 1), STEADY_S_MAX)
+        wait_s = min(STEADY_S_MIN * 2.0 ** (len(returns) - 2), STEADY_S_MAX)
         return self._clock.monotonic_s() - returns[-1] >= wait_s
 
     def felt(self, foreground: meta_pb2.Foreground) -> None:

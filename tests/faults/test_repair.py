@@ -5,16 +5,18 @@ of every object is read.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.support.cluster import Cluster, wait_for
+from tests.support.cluster import Cluster, running, wait_for
 from tests.support.wholeness import faults_of
 
 SIZES = [100, 20_000, 300_000, 5_000_000]
@@ -112,3 +114,30 @@ async def test_two_zones_lost_while_writing_return_empty(cluster: Cluster) -> No
     wait_for(lambda: is_whole(cluster), "full health", HEALTHY_S)
     assert_all_there(s3, load.acknowledged)
     assert await faults_of(cluster, s3, "bucket") == []
+
+
+def disks(cluster: Cluster) -> dict[int, dict[str, Any]]:
+    done = cluster.command("admin", "disk", "list", "--directory", str(cluster.data))
+    return {entry["disk_id"]: entry for entry in json.loads(done.stdout)}
+
+
+def change(cluster: Cluster, verb: str, disk_id: int, *options: str) -> int:
+    where = ["--directory", str(cluster.data)]
+    return cluster.command("admin", "disk", verb, str(disk_id), *options, *where).returncode
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_disk_is_drained_under_load_and_removed(tmp_path: Path) -> None:
+    with running(tmp_path, zones=7) as cluster:
+        s3 = cluster.s3()
+        s3.create_bucket(Bucket="bucket")
+        with Load(cluster) as load:
+            wait_for(lambda: len(load.acknowledged) > 40, "some load", 60)
+            assert change(cluster, "remove", 4) == 1, "it is in use"
+            assert change(cluster, "drain", 4) == 0
+            wait_for(lambda: disks(cluster)[4]["fragments_named"] == 0, "the drain", 90)
+        wait_for(lambda: change(cluster, "remove", 4) == 0, "the removal", 60)
+        wait_for(lambda: is_whole(cluster), "full health", HEALTHY_S)
+        assert_all_there(s3, load.acknowledged)
+        assert await faults_of(cluster, s3, "bucket") == []

@@ -195,3 +195,21 @@ async def test_late_process_of_a_living_node_is_fenced(bench: MetaBench) -> None
     bench.clock.advance(HEARTBEAT_MISSED_S + 0.1)
     await beat(bench, disk(), incarnation=4, address="old:1")  # its clock was set back
     assert (await topology(bench)).topology.nodes[0].address == "old:1"
+
+
+async def test_node_that_comes_and_goes_is_trusted_later_each_time(bench: MetaBench) -> None:
+    async def is_steady() -> bool:
+        (node,) = (await topology(bench)).health
+        return node.is_steady
+
+    await beat(bench, disk())
+    assert await is_steady()
+    for wait_s in (0, 5, 10, 20):
+        bench.clock.advance(HEARTBEAT_MISSED_S + 1)
+        assert not await is_steady()
+        await beat(bench, disk())
+        for _ in range(wait_s):
+            assert not await is_steady(), f"after {wait_s} s at the earliest"
+            bench.clock.advance(1)
+            await beat(bench, disk())
+        assert await is_steady()

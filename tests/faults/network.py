@@ -175,6 +175,8 @@ class _Route:
                 if due_s > loop.time():
                     await asyncio.sleep(due_s - loop.time())
                 await self._arrives[are_requests].wait()  # or the connection is reset
+                if sink.transport.is_closing():
+                    raise ConnectionResetError("ended")
                 sink.write(piece)
                 await sink.drain()
                 if self._weather.bytes_per_s:

@@ -18,7 +18,7 @@ SEED = int(os.environ.get("FAULTS_SEED", "4"))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_a_minute_of_faults(tmp_path: Path) -> None:
     pace = Pace(hold_s_min=1.0, hold_s_max=5.0, long_hold_share=0.0)
     options = Options(

@@ -7,7 +7,7 @@ test:
 	$(PYTHON) -m pytest
 cluster:
 	ostraka up
-bench:
+bench: # a fresh local cluster, about four minutes
 	$(PYTHON) -m benchmarks.load
 generate:
 	$(PYTHON) -m tools.generate_stubs && $(PYTHON) -m tools.generate_model && $(PYTHON) -m tools.generate_docs

@@ -126,7 +126,7 @@ class Namespace:
         newest: dict[tuple[str, bytes], _Draft] = {}
         for draft in drafts:
             identity = draft.pieces[-1].identity
-            if identity.about.versioning != ENABLED:
+            if draft.pieces[-1].about.versioning != ENABLED:
                 draft.is_null = True
                 older = newest.get((identity.bucket, identity.key))
                 if older is not None:
@@ -160,7 +160,7 @@ class Namespace:
         """Buckets as the newest fragment of each says."""
         latest = {draft.pieces[-1].identity.bucket: draft for draft in drafts}
         for name, draft in sorted(latest.items()):
-            about = draft.pieces[-1].identity.about
+            about = draft.pieces[-1].about
             self._clock.at_ns = max(about.bucket_created_ns, 1)
             versioning = about.versioning
             if name in self._versioned and versioning == NEVER:
@@ -184,7 +184,7 @@ class Namespace:
 
     async def _make_version(self, draft: _Draft) -> None:
         last = draft.pieces[-1].identity
-        about = last.about
+        about = draft.pieces[-1].about
         version = records_pb2.Version(
             owner_id=about.owner_id,
             content_type=about.content_type,

@@ -63,6 +63,11 @@ class Piece:
         return next(iter(self.blobs.values())).identity
 
     @property
+    def about(self) -> storage_pb2.ObjectHeader:
+        """What its fragments say of the object's metadata."""
+        return storage_pb2.ObjectHeader.FromString(self.identity.about)
+
+    @property
     def size_bytes(self) -> int:
         """Plaintext."""
         return sum(blob.identity.plain_bytes for blob in self.blobs.values())
@@ -100,7 +105,7 @@ def gather(surveys: Iterable[Survey]) -> tuple[list[Piece], int]:
             if found.record.blob_id.startswith(keys.CHECKPOINT_SESSION):
                 continue  # of the metadata itself
             identity = storage_pb2.FragmentIdentity.FromString(found.identity)
-            if not identity.bucket or not identity.wrapped_key or not identity.HasField("about"):
+            if not identity.bucket or not identity.wrapped_key or not identity.about:
                 unknown += 1
                 continue
             record = found.record

@@ -142,10 +142,10 @@ class FragmentIdentity(_message.Message):
     """For rebuilding the metadata from fragments alone, see cli/recover.py.
     plaintext of the whole object or part; 0: not known when it was written
     """
+    about: _builtins.bytes
+    """an ObjectHeader, serialized once for all fragments"""
     about_cut: _builtins.bool
     """system and user metadata were too long to be here"""
-    @_builtins.property
-    def about(self) -> Global___ObjectHeader: ...
     def __init__(
         self,
         *,
@@ -165,10 +165,10 @@ class FragmentIdentity(_message.Message):
         layout: _builtins.int = ...,
         created_ns: _builtins.int = ...,
         object_bytes: _builtins.int = ...,
-        about: Global___ObjectHeader | None = ...,
+        about: _builtins.bytes = ...,
         about_cut: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["about", b"about"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "about_cut", b"about_cut", "blob_id", b"blob_id", "blob_number", b"blob_number", "bucket", b"bucket", "cell_bytes", b"cell_bytes", "cluster_id", b"cluster_id", "created_ns", b"created_ns", "index", b"index", "k", b"k", "key", b"key", "layout", b"layout", "m", b"m", "object_bytes", b"object_bytes", "part_number", b"part_number", "plain_bytes", b"plain_bytes", "upload_id", b"upload_id", "wrapped_key", b"wrapped_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

@@ -10,6 +10,7 @@ from gateway.s3 import errors, tagging
 from gateway.s3.metadata import read_metadata
 from proto import records_pb2, storage_pb2
 
+BUCKET_HEADERS_MAX = 10_000
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 DEFAULT_CHECKSUM = "CRC64NVME"  # what S3 computes when a client sends none
 CHECKSUM_ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
@@ -52,21 +53,40 @@ def draft_version(context: Context, request: MetadataRequest) -> records_pb2.Ver
     return version
 
 
-def header_of(context: Context, version: records_pb2.Version) -> storage_pb2.ObjectHeader:
-    """What every fragment of a version's data says of it: tags, which change, are not among it."""
+def header_of(context: Context, version: records_pb2.Version) -> bytes:
+    """What every fragment of a version's data says of it: tags, which change, are not among it.
+
+    Serialized messages one after another are one message: the bucket's part is made once.
+    """
     bucket = context.bucket.record
-    return storage_pb2.ObjectHeader(
+    of_version = storage_pb2.ObjectHeader(
         owner_id=version.owner_id,
         content_type=version.content_type,
         system=version.system,
         user=version.user,
-        storage_class=version.storage_class,
-        bucket_id=bucket.bucket_id,
+    )
+    return _bucket_header(bucket.bucket_id, bucket.epoch, bucket) + of_version.SerializeToString()
+
+
+_BUCKET_HEADERS: dict[int, tuple[int, bytes]] = {}  # by bucket: of which epoch, serialized
+
+
+def _bucket_header(bucket_id: int, epoch: int, bucket: records_pb2.Bucket) -> bytes:
+    known = _BUCKET_HEADERS.get(bucket_id)
+    if known is not None and known[0] == epoch:
+        return known[1]
+    header = storage_pb2.ObjectHeader(
+        bucket_id=bucket_id,
         bucket_account=bucket.owner_account,
         bucket_owner_id=bucket.owner_id,
         versioning=bucket.versioning,
         bucket_created_ns=bucket.created_ns,
     )
+    if len(_BUCKET_HEADERS) >= BUCKET_HEADERS_MAX:
+        _BUCKET_HEADERS.clear()
+    serialized = header.SerializeToString()
+    _BUCKET_HEADERS[bucket_id] = (epoch, serialized)
+    return serialized
 
 
 def check_placement(request: MetadataRequest) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from proto import meta_pb2, records_pb2, storage_pb2
+from proto import meta_pb2, records_pb2
 
 
 class ByteSource(Protocol):
@@ -33,7 +33,7 @@ class Identity:
     key: bytes
     upload_id: bytes = b""
     part_number: int = 0
-    about: storage_pb2.ObjectHeader | None = None  # its metadata, for rebuilding without any
+    about: bytes = b""  # an ObjectHeader: its metadata, for rebuilding without any
 
 
 @dataclass(slots=True)

@@ -229,9 +229,10 @@ def _fragment_identity(nodes: Nodes, upload: _Upload, number: int) -> storage_pb
         about=identity.about,
     )
     if header.ByteSize() > HEADER_BYTES_MAX:
-        header.about_cut = True
-        header.about.ClearField("system")
-        header.about.ClearField("user")
+        about = storage_pb2.ObjectHeader.FromString(identity.about)
+        about.ClearField("system")
+        about.ClearField("user")
+        header.about, header.about_cut = about.SerializeToString(), True
     return header
 
 

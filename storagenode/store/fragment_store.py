@@ -309,6 +309,9 @@ class FragmentStore:
         deleted = 0
         for disk_id, fragments in by_disk.items():
             disk = self.disk(disk_id)
+            if disk.health.is_waiting:
+                # Tombstones are written in the event loop: on a hung disk it would stand still.
+                raise faults.Unavailable("the disk lets its node wait; deletions can")
             records, others = [], []
             for fragment in fragments:
                 opened = self._open.get((fragment.blob_id, fragment.index))

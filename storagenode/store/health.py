@@ -63,6 +63,11 @@ class DiskHealth:
         self._oldest = oldest
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a call has been under way for a second: what can wait should."""
+        return self._ticks >= 1
+
+    @property
     def is_slow(self) -> bool:
         """Whether a call waits for longer than a well disk needs."""
         return self._ticks >= SLOW_TICKS

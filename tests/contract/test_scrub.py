@@ -251,6 +251,10 @@ async def test_a_slow_disk_takes_nothing_new_and_a_hung_one_is_failed(tmp_path: 
     node, _ = await filled(tmp_path / "disk")
     health = node.disk.health
     with health.call():
+        health.tick()
+        health.tick()
+        with pytest.raises(faults.Unavailable):
+            await node.delete(1)
         for _ in range(5):
             health.tick()
         assert (node.disk.condition, node.disk.state) == ("slow", "read_only")

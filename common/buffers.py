@@ -43,6 +43,17 @@ class Buffer:
         """Give the memory back; nobody may use its views any more."""
         self._pool.put_back(self)
 
+    def __enter__(self) -> "Buffer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
 
 class Reservation:
     """A share of the budget, and the buffers taken from it. Release exactly once."""

@@ -17,13 +17,7 @@ from typing import Any, TypeVar
 from common import fault_points, faults
 from common.buffers import Buffer, BufferPool
 from common.clock import Clock
-from storagenode.store.extents import (
-    Extent,
-    Extents,
-    as_fault,
-    mark_dead_blocking,
-    scan_blocking,
-)
+from storagenode.store.extents import Extent, Extents, as_fault, scan_blocking
 from storagenode.store.files import PAGE, Files, align
 from storagenode.store.health import Counters, DiskHealth
 from storagenode.store.identity import load_identity, save_identity
@@ -111,11 +105,16 @@ class Disk:
                 extent.is_closed = True
                 extent.used_bytes = extent.file.size_bytes
                 continue
-            found = 0
+            found, dead = 0, []
             for record, table in scan_blocking(extent):
-                if table is not None and not self.is_dead(record):
+                if table is not None and self.is_dead(record):
+                    dead.append(record)
+                elif table is not None:
                     self.index.put(record, table)
                     found += 1
+            # Their marks were lost with the power; without them they would be found again once
+            # their tombstones are forgotten.
+            self._mark_dead_blocking(dead)
             log.info("scanned extent", extra={"extent": number, "fragments": found})
         missing: dict[int, int] = {}
         for record in self.index.all():
@@ -127,6 +126,8 @@ class Disk:
                 missing[record.extent] = missing.get(record.extent, 0) + 1
                 continue
             owner.live_bytes += record.record_bytes
+            # A damaged header ends the scan early; what lies behind it is not free.
+            owner.used_bytes = max(owner.used_bytes, record.offset + record.record_bytes)
         for number, count in missing.items():
             log.error("an extent is missing", extra={"extent": number, "fragments": count})
         unfinished = [e for e in self.extents.by_number.values() if not e.is_closed]
@@ -460,17 +461,16 @@ class Disk:
     def _delete_blocking(self, records: Sequence[Record]) -> None:
         self.index.sync_blocking()
         fault_points.reach("delete.after_tombstone")
-        buffer = self._pool.take_now(PAGE)
+        if self._state != "failed":
+            self._mark_dead_blocking(records)
+
+    def _mark_dead_blocking(self, records: Sequence[Record]) -> None:
         try:
-            for record in records:
-                extent = self.extents.by_number.get(record.extent)
-                if extent is not None and self._state != "failed":
-                    mark_dead_blocking(extent.file, record, buffer.view)
+            with self._pool.take_now(PAGE) as buffer:
+                self.extents.mark_dead_blocking(records, buffer.view)
         except OSError as error:
             # The tombstone is durable already; the mark only helps a rebuild without index.
             log.warning("a deleted fragment could not be marked: %s", error)
-        finally:
-            buffer.release()
 
     async def drop_empty_extents(self) -> int:
         """Remove closed extents without a live fragment; returns the bytes given back."""

@@ -1,6 +1,6 @@
 """The extents of one disk: space handed out contiguously, extents found, scanned and removed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,15 @@ class Extents:
         self.by_number[extent.number] = extent
         self.active = extent
 
+    def mark_dead_blocking(self, records: Iterable[Record], page: memoryview) -> None:
+        """Overwrite headers, so that no scan finds the fragments again. raises OSError"""
+        for record in records:
+            extent = self.by_number.get(record.extent)
+            if extent is not None:
+                extent.file.read(record.offset, page[:PAGE])
+                page[: len(DEAD_MAGIC)] = DEAD_MAGIC
+                extent.file.write([page[:PAGE]], record.offset)
+
     def remove_blocking(self, extent: Extent) -> None:
         """Delete an extent that holds nothing any more."""
         self.by_number.pop(extent.number, None)
@@ -151,13 +160,6 @@ def read_table(file: ExtentFile, record: Record) -> bytes | None:
     trailer = memoryview(bytearray(size))
     file.read(begin, trailer)
     return decode_trailer(record, trailer)
-
-
-def mark_dead_blocking(file: ExtentFile, record: Record, page: memoryview) -> None:
-    """Overwrite a header's magic, so that no scan finds the fragment again."""
-    file.read(record.offset, page[:PAGE])
-    page[: len(DEAD_MAGIC)] = DEAD_MAGIC
-    file.write([page[:PAGE]], record.offset)
 
 
 def as_fault(error: OSError, what: str, on_full: Callable[[], None]) -> faults.Fault:

@@ -186,6 +186,54 @@ async def test_flipped_bytes_never_pass_unnoticed(tmp_path: Path) -> None:
     await again.store.close()
 
 
+async def test_a_damaged_header_does_not_give_its_space_away(tmp_path: Path) -> None:
+    """The last fragment of an open extent: its bytes are good, so nothing may be written there."""
+    node = Node(tmp_path / "disk")
+    data = {number: os.urandom(2 * BLOCK) for number in range(3)}
+    for number, content in data.items():
+        await node.put(number, content)
+    last = node.disk.index.get(blob_id(2), 2)
+    assert last is not None
+    await node.store.close()
+    path = tmp_path / "disk" / "extents" / f"{last[0].extent:08d}.extent"
+    raw = bytearray(path.read_bytes())
+    raw[last[0].offset + 40] ^= 1
+    path.write_bytes(raw)
+    again = Node(tmp_path / "disk")
+    data[7] = os.urandom(2 * BLOCK)
+    await again.put(7, data[7])
+    assert again.disk.dead_bytes >= 0
+    await assert_all(again, data)
+    await again.store.close()
+
+
+async def test_what_was_deleted_stays_deleted_when_its_mark_was_lost(tmp_path: Path) -> None:
+    """A power loss takes back the mark in the extent; long after, the tombstone is forgotten.
+
+    The clock was ahead when the fragment was written.
+    """
+    node = Node(tmp_path / "disk")
+    node.clock.advance(3600)
+    await node.put(1, os.urandom(BLOCK))
+    node.clock.advance(-3600)
+    found = node.disk.index.get(blob_id(1), 2)
+    assert found is not None
+    path = tmp_path / "disk" / "extents" / f"{found[0].extent:08d}.extent"
+    before = path.read_bytes()
+    await node.delete(1)
+    await node.store.close()
+    path.write_bytes(before)
+    again = Node(tmp_path / "disk")
+    assert again.disk.fragment_count == 0
+    again.clock.advance(9 * 86_400)
+    again.disk.trim()
+    assert again.disk.index.tombstone(blob_id(1), 2) is None
+    await again.store.close()
+    last = Node(tmp_path / "disk")
+    assert last.disk.fragment_count == 0
+    await last.store.close()
+
+
 async def test_lost_extents_do_not_harm_what_comes_after(tmp_path: Path) -> None:
     """Rows of fragments whose extent is gone are counted and deleted; new extents are others."""
     node, data = await filled(tmp_path / "disk")

@@ -30,6 +30,7 @@ def _snippets(endpoint: str, region: str, key: KeyPair) -> str:
 aws CLI:
   export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY={secret_key}
   export AWS_DEFAULT_REGION={region} AWS_ENDPOINT_URL={endpoint}
+  alias aws='aws --endpoint-url {endpoint}'   # older than 2.13, which does not know the variable
   aws s3 mb s3://first && aws s3 cp FILE s3://first/
 boto3:
   boto3.client("s3", endpoint_url={endpoint!r}, region_name={region!r},

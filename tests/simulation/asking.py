@@ -115,5 +115,5 @@ async def ask(  # noqa: C901 - three ways to end, and whoever waits may have lef
             return await answered
     finally:
         process.on_crash.remove(lost)
-        if not task.done():
+        if not task.done() and process.frozen_until_s <= loop.now_s:
             task.cancel()  # the server notices that its client has hung up

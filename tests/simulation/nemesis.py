@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from common import limits
 from tests.simulation.cluster import Member
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Network, Weather
 from tests.simulation.plan import ZONES, Kind, Trouble
 
 RESTART_S_MIN = 0.3
+ZOMBIE_S = limits.SESSION_LEASE_S + limits.GARBAGE_GRACE_S + 120.0
 OPERATIONS_S_MAX = 15.0  # within which a disk operation is waited for
 
 
@@ -73,6 +75,8 @@ class Nemesis:
             medium.is_full = medium.fails_reads = False
             medium.operations_until_crash = None
             process.slowness = 1.0
+            if process.frozen_until_s > self._loop.now_s:
+                self.crash(member)
             if medium.fails_writes or medium.is_lying:
                 self.crash(member)
             self.revive(member)
@@ -111,6 +115,11 @@ class Nemesis:
         self._loop.seen["freeze"] += member.is_up
         process.frozen_until_s = self._loop.now_s + trouble.duration_s
         await asyncio.sleep(trouble.duration_s)
+
+    async def _become_zombie(self, member: Member, trouble: Trouble) -> None:
+        """Freeze for so long that everybody else has given the process up; then it goes on."""
+        self._loop.seen["zombie"] += member.is_up
+        member.process.frozen_until_s = self._loop.now_s + ZOMBIE_S
 
     async def _cut(self, member: Member, trouble: Trouble) -> None:
         cuts = {(member.name, "*"), ("*", member.name)}
@@ -157,6 +166,7 @@ class Nemesis:
         member.medium.fails_writes = True
         await asyncio.sleep(trouble.duration_s)
         self.crash(member)
+        member.medium.fails_writes = False
         await self._restart_after(member, 0.0)
 
     async def _flip(self, member: Member, trouble: Trouble) -> None:
@@ -213,6 +223,7 @@ class Nemesis:
         Kind.CRASH: _crash,
         Kind.CRASH_AT_WRITE: _crash_at_write,
         Kind.FREEZE: _freeze,
+        Kind.ZOMBIE: _become_zombie,
         Kind.CUT: _cut,
         Kind.CUT_ONE_WAY: _cut_one_way,
         Kind.RESET: _reset,

@@ -5,6 +5,8 @@ What the troubles may do depends on the plan's mode, so that nothing is ever ask
 that its geometry cannot bear:
 
 ZONES  two of the six zones suffer anything: crashes, cuts, flipped bits, lying syncs, empty disks
+ONE    one zone suffers anything, all others what leaves their disks alone: the promise is k + 1
+       fragments on disk, so one of those may be lost at once
 POWER  every process may crash, or all at once; disks keep what was synced
 """
 
@@ -22,6 +24,7 @@ KIB = 1024
 CLIENTS = 4
 ROUND_S = 30.0
 IDLE_S_MIN, IDLE_S_MAX = 1000.0, 2400.0
+DAMAGED = {"ZONES": 2, "ONE": 1, "POWER": 0}  # zones
 
 
 class Action(Enum):
@@ -62,6 +65,7 @@ class Kind(Enum):
     CRASH_AT_WRITE = auto()  # at the n-th disk operation from now
     BLACKOUT = auto()  # all processes at once
     FREEZE = auto()
+    ZOMBIE = auto()  # frozen until its lease and every grace are over
     CUT = auto()  # both ways, from everybody
     CUT_ONE_WAY = auto()
     RESET = auto()  # of all connections
@@ -86,8 +90,8 @@ EVERYWHERE = (
     Kind.CUT_ONE_WAY, Kind.RESET, Kind.RESET, Kind.BAD_NETWORK, Kind.SLOW_DISK, Kind.CLOCK_JUMP,
 )  # fmt: skip
 STATELESS = (
-    Kind.CRASH, Kind.FREEZE, Kind.CUT, Kind.CUT_ONE_WAY, Kind.RESET, Kind.BAD_NETWORK,
-    Kind.CLOCK_JUMP,
+    Kind.CRASH, Kind.FREEZE, Kind.ZOMBIE, Kind.CUT, Kind.CUT_ONE_WAY, Kind.RESET,
+    Kind.BAD_NETWORK, Kind.CLOCK_JUMP,
 )  # fmt: skip
 ON_DISKS = (
     Kind.DISK_FULL, Kind.READ_ERRORS, Kind.WRITE_ERRORS, Kind.FLIP, Kind.FLIP, Kind.LIE,
@@ -151,32 +155,39 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large plans are."""
+    """How large plans are, and what may be in them.
+
+    mode, kinds, targets   only this one, these troubles, these members
+    """
 
     requests: int = 36  # of all clients, per round
     troubles: int = 5  # per round
     rounds: int = 2
     idle_factor: float = 1.0
+    mode: str | None = None
+    kinds: tuple[Kind, ...] | None = None
+    targets: tuple[str, ...] | None = None
+    days: int | None = None
 
 
 def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
     """Make the plan of a seed."""
     chance = random.Random(f"plan {seed}")
-    mode = chance.choice(("ZONES", "POWER"))
-    damaged = tuple(chance.sample(ZONES, 2)) if mode == "ZONES" else ()
+    mode = scale.mode or chance.choice(("ZONES", "ZONES", "ONE", "POWER", "POWER"))
+    damaged = tuple(chance.sample(ZONES, DAMAGED[mode]))
     requests = [
         _request(chance, round_number * scale.requests + index + 1, round_number)
         for round_number in range(scale.rounds)
         for index in range(scale.requests)
     ]
     troubles = [
-        _trouble(chance, mode, damaged, round_number)
+        _trouble(chance, mode, damaged, round_number, scale)
         for round_number in range(scale.rounds)
         for _ in range(chance.randint(0, scale.troubles))
     ]
     troubles.sort(key=lambda trouble: (trouble.round, trouble.at_s))
     idle_s = chance.uniform(IDLE_S_MIN, IDLE_S_MAX) * scale.idle_factor
-    days = chance.choice((0, 0, 0, 9, 35))
+    days = chance.choice((0, 0, 0, 9, 35)) if scale.days is None else scale.days
     return Plan(seed, mode, damaged, tuple(requests), tuple(troubles), idle_s, scale.rounds, days)
 
 
@@ -208,16 +219,20 @@ def _request(chance: random.Random, number: int, round_number: int) -> Request:
 
 
 def _trouble(
-    chance: random.Random, mode: str, damaged: tuple[str, ...], round_number: int
+    chance: random.Random, mode: str, damaged: tuple[str, ...], round_number: int, scale: Scale
 ) -> Trouble:
-    nodes = damaged or ZONES
-    target = chance.choice((META, WORKERS, *GATEWAYS, *[chance.choice(nodes) for _ in range(5)]))
-    if target in (WORKERS, *GATEWAYS):
-        kind = chance.choice(STATELESS)
-    elif target == META or mode == "POWER":
-        kind = chance.choice((*EVERYWHERE, Kind.BLACKOUT) if mode == "POWER" else EVERYWHERE)
+    nodes = damaged if mode == "ZONES" else (*ZONES, *damaged * 5)
+    if scale.targets is not None:
+        target = chance.choice(scale.targets)
     else:
-        kind = chance.choice((*EVERYWHERE, *ON_DISKS, *ON_DISKS))
+        target = chance.choice((META, WORKERS, *GATEWAYS, *chance.choices(nodes, k=5)))
+    if target in (WORKERS, *GATEWAYS):
+        kinds = STATELESS
+    elif target in damaged:
+        kinds = (*EVERYWHERE, *ON_DISKS, *ON_DISKS)
+    else:
+        kinds = (*EVERYWHERE, Kind.BLACKOUT) if mode == "POWER" else EVERYWHERE
+    kind = chance.choice([kind for kind in kinds if scale.kinds is None or kind in scale.kinds])
     amount = chance.uniform(1, 60)
     if kind is Kind.CLOCK_JUMP:
         amount = chance.choice((-3600.0, -5.0, 5.0, 3600.0, 86400.0))

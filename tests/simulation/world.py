@@ -249,6 +249,8 @@ class World:
                 end_s += DAY_IDLE_S
             await asyncio.sleep(BEAT_S)
             self._beat()
+        for member in self.members.values():
+            member.medium.write_back()
         self._set_idle(is_idle=False)
         for _ in range(int(STRETCHES[ZONES[0]] / BEAT_S) + 1):  # the last stretched pauses
             self._beat()

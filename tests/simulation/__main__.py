@@ -16,7 +16,7 @@ from tests.simulation.world import Outcome, run
 
 PROGRESS_SEEDS = 50
 TRACED = ("'trouble'", "'over'", "'crash'", "'start'", "'idle'", "'flipped'", "'misdirected'",
-          "'lost'", "'poisoned'", "'begin'", "'end'")  # fmt: skip
+          "'lost'", "'poisoned'", "'begin'", "'answer'")  # fmt: skip
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ by its condition, or answered, did what it said.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -51,11 +52,18 @@ class Client:
         self._lister = Lister(loop, history)
 
     async def perform(self, request: Request) -> None:
-        """Make a request and record it."""
+        """Make a request and record it; an answer that no client should get is a violation."""
         place = (request.bucket, request.key)
         self._loop.log("begin", request.number, request.action.name, *place)
-        begin_s = self._loop.now_s
         name = f"#{request.number} client {request.client} {request.action.name} {request.gateway}"
+        try:
+            await self._record(request, place, name)
+        except (faults.Fault, errors.S3Error) as error:
+            self._history.violate("error", f"{name}: {error!r}", place)
+        self._loop.log("end", request.number)
+
+    async def _record(self, request: Request, place: Place, name: str) -> None:
+        begin_s = self._loop.now_s
         if request.action in (Action.LIST, Action.LIST_ROLLED, Action.LIST_VERSIONS):
             await self._lister.walk(request, lambda *call: self._ask(request, *call))
             return
@@ -65,10 +73,10 @@ class Client:
         operation = await self._make(request, place, begin_s, name)
         if operation is not None:
             self._history.add(place, operation)
-            fate = "refused" if operation.is_refused else "answered"
+            self._loop.log("answer", request.number, operation)
             if operation.is_known:
+                fate = "refused" if operation.is_refused else "answered"
                 self._loop.seen[f"{request.action.name} {fate}"] += 1
-        self._loop.log("end", request.number, operation)
 
     async def _make(
         self, request: Request, place: Place, begin_s: float, name: str
@@ -217,12 +225,9 @@ class Client:
         """Complete an upload, again and again while the outcome is not known."""
         ended = operation
         for attempt in range(COMPLETIONS_MAX):
+            ask = partial(self._ask, request, "CompleteMultipartUpload", complete)
             try:
-                ended = await self._write(
-                    place,
-                    operation,
-                    lambda: self._ask(request, "CompleteMultipartUpload", complete),
-                )
+                ended = await self._write(place, operation, ask)
             except (errors.NoSuchUpload, faults.NotFound) as error:
                 self._history.violate("upload lost", f"completing it again: {error!r}", place)
                 return operation
@@ -232,6 +237,8 @@ class Client:
                 # A refusal after an attempt whose end is unknown: that one may still come.
                 return operation if ended.is_refused and attempt else ended
             await asyncio.sleep(request.chance * 4)
+            others = [name for name in self._gateways if name != request.gateway]
+            request = replace(request, gateway=others[0])
         return ended
 
     async def _abort(

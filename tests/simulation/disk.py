@@ -101,7 +101,7 @@ class Medium:
             if kept < len(table.log):
                 seen[f"rows lost{lied}"] += 1
             for batch in table.log[:kept]:
-                _apply(table.rows, batch)
+                apply_batch(table.rows, batch)
             table.log.clear()
         self.is_lying = False
 
@@ -113,7 +113,7 @@ class Medium:
             inode.cached.clear()
         for table in self.tables.values():
             for batch in table.log:
-                _apply(table.rows, batch)
+                apply_batch(table.rows, batch)
             table.log.clear()
 
     def wipe(self) -> None:
@@ -170,7 +170,8 @@ class Medium:
         return self._random.choice(pages) if pages else None
 
 
-def _apply(rows: Rows, batch: Batch) -> None:
+def apply_batch(rows: Rows, batch: Batch) -> None:
+    """Make a batch's changes."""
     puts, deletes = batch
     rows.update(puts)
     for key in deletes:
@@ -304,7 +305,7 @@ class SimulatedDatabase:
         self._table = medium.tables.setdefault(folder, Table())
         self._rows = dict(self._table.rows)
         for batch in self._table.log:
-            _apply(self._rows, batch)
+            apply_batch(self._rows, batch)
         self._keys = sorted(self._rows)
 
     def get(self, key: bytes) -> bytes | None:
@@ -327,10 +328,8 @@ class SimulatedDatabase:
         return SimulatedSnapshot(sorted(self._rows.items()))
 
     def write(self, puts: Mapping[bytes, bytes], deletes: Iterable[bytes] = ()) -> None:
-        """Write rows into memory and the log. raises Unavailable"""
+        """Write rows into memory and the log, which never fails: the kernel takes them."""
         self._medium.step(self._process)
-        if self._medium.fails_writes:
-            raise faults.Unavailable("write failed: simulated")
         gone = list(deletes)
         self._table.log.append((dict(puts), gone))
         for key in puts:
@@ -351,7 +350,7 @@ class SimulatedDatabase:
             self._medium.seen["sync that lied"] += bool(self._table.log)
         else:
             for batch in self._table.log:
-                _apply(self._table.rows, batch)
+                apply_batch(self._table.rows, batch)
             self._table.log.clear()
 
     def close(self) -> None:

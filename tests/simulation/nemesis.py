@@ -10,7 +10,7 @@ from tests.simulation.network import Network, Weather
 from tests.simulation.plan import ZONES, Kind, Trouble
 
 RESTART_S_MIN = 0.3
-ZOMBIE_S = limits.SESSION_LEASE_S + limits.GARBAGE_GRACE_S + 120.0
+ZOMBIE_S = limits.SESSION_LEASE_S + limits.GARBAGE_GRACE_S + 400.0
 OPERATIONS_S_MAX = 15.0  # within which a disk operation is waited for
 
 

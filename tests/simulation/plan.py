@@ -22,8 +22,10 @@ KEYS = ("a", "b/1", "b/2", "c\x00d", "é")
 
 KIB = 1024
 CLIENTS = 4
+PAUSE_S = 1.25  # on average, before each of a client's requests
 ROUND_S = 30.0
 IDLE_S_MIN, IDLE_S_MAX = 1000.0, 2400.0
+IDLE_SHARE = 0.15  # of troubles: they come while only background work goes on
 DAMAGED = {"ZONES": 2, "ONE": 1, "POWER": 0}  # zones
 
 
@@ -157,7 +159,7 @@ class Plan:
 class Scale:
     """How large plans are, and what may be in them.
 
-    mode, kinds, targets   only this one, these troubles, these members
+    mode, kinds, targets, actions   only this one, these troubles, these members, these requests
     """
 
     requests: int = 36  # of all clients, per round
@@ -168,6 +170,8 @@ class Scale:
     kinds: tuple[Kind, ...] | None = None
     targets: tuple[str, ...] | None = None
     days: int | None = None
+    pause_factor: float = 1.0  # of clients
+    actions: tuple[Action, ...] = tuple(WEIGHTS)
 
 
 def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
@@ -176,7 +180,7 @@ def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
     mode = scale.mode or chance.choice(("ZONES", "ZONES", "ONE", "POWER", "POWER"))
     damaged = tuple(chance.sample(ZONES, DAMAGED[mode]))
     requests = [
-        _request(chance, round_number * scale.requests + index + 1, round_number)
+        _request(chance, round_number * scale.requests + index + 1, round_number, scale)
         for round_number in range(scale.rounds)
         for index in range(scale.requests)
     ]
@@ -185,14 +189,21 @@ def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
         for round_number in range(scale.rounds)
         for _ in range(chance.randint(0, scale.troubles))
     ]
-    troubles.sort(key=lambda trouble: (trouble.round, trouble.at_s))
     idle_s = chance.uniform(IDLE_S_MIN, IDLE_S_MAX) * scale.idle_factor
+    troubles = [
+        replace(each, at_s=chance.uniform(ROUND_S, idle_s))
+        if chance.random() < IDLE_SHARE
+        else each
+        for each in troubles
+    ]
+    troubles.sort(key=lambda trouble: (trouble.round, trouble.at_s))
     days = chance.choice((0, 0, 0, 9, 35)) if scale.days is None else scale.days
     return Plan(seed, mode, damaged, tuple(requests), tuple(troubles), idle_s, scale.rounds, days)
 
 
-def _request(chance: random.Random, number: int, round_number: int) -> Request:
-    action = chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]
+def _request(chance: random.Random, number: int, round_number: int, scale: Scale) -> Request:
+    weights = [WEIGHTS[action] for action in scale.actions]
+    action = chance.choices(scale.actions, weights)[0]
     size_bytes = chance.choices(
         (
             chance.randint(0, 16 * KIB),
@@ -213,7 +224,7 @@ def _request(chance: random.Random, number: int, round_number: int) -> Request:
         key=chance.choices(KEYS, (5, 4, 2, 1, 1))[0],
         size_bytes=size_bytes,
         gateway=chance.choice(GATEWAYS),
-        pause_s=chance.expovariate(CLIENTS * 1.5 * 36 / ROUND_S / 36 * 4),
+        pause_s=chance.expovariate(1 / PAUSE_S) * scale.pause_factor,
         chance=chance.random(),
     )
 
@@ -222,17 +233,10 @@ def _trouble(
     chance: random.Random, mode: str, damaged: tuple[str, ...], round_number: int, scale: Scale
 ) -> Trouble:
     nodes = damaged if mode == "ZONES" else (*ZONES, *damaged * 5)
-    if scale.targets is not None:
-        target = chance.choice(scale.targets)
-    else:
-        target = chance.choice((META, WORKERS, *GATEWAYS, *chance.choices(nodes, k=5)))
-    if target in (WORKERS, *GATEWAYS):
-        kinds = STATELESS
-    elif target in damaged:
-        kinds = (*EVERYWHERE, *ON_DISKS, *ON_DISKS)
-    else:
-        kinds = (*EVERYWHERE, Kind.BLACKOUT) if mode == "POWER" else EVERYWHERE
-    kind = chance.choice([kind for kind in kinds if scale.kinds is None or kind in scale.kinds])
+    targets = scale.targets or (META, WORKERS, *GATEWAYS, *chance.choices(nodes, k=5))
+    kinds_of = {target: _kinds(target, mode, damaged, scale) for target in targets}
+    target = chance.choice([target for target in targets if kinds_of[target]])
+    kind = chance.choice(kinds_of[target])
     amount = chance.uniform(1, 60)
     if kind is Kind.CLOCK_JUMP:
         amount = chance.choice((-3600.0, -5.0, 5.0, 3600.0, 86400.0))
@@ -247,3 +251,14 @@ def _trouble(
         duration_s=duration_s,
         amount=amount,
     )
+
+
+def _kinds(target: str, mode: str, damaged: tuple[str, ...], scale: Scale) -> list[Kind]:
+    """What may happen to a member."""
+    if target in (WORKERS, *GATEWAYS):
+        kinds = STATELESS
+    elif target in damaged:
+        kinds = (*EVERYWHERE, *ON_DISKS, *ON_DISKS)
+    else:
+        kinds = (*EVERYWHERE, Kind.BLACKOUT) if mode == "POWER" else EVERYWHERE
+    return [kind for kind in kinds if scale.kinds is None or kind in scale.kinds]

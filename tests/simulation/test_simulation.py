@@ -24,7 +24,8 @@ HOURS_PER_HOUR_MIN = 100
 
 TROUBLES = (
     "crash of meta", "crash of workers", "crash of gateway-1", "crash of gateway-2",
-    "crash of a zone", "crash between two writes", "blackout", "freeze", "zombie", "connection reset",
+    "crash of a zone", "crash between two writes", "blackout", "freeze", "zombie",
+    "connection reset",
     "held by a cut", "held by a one-way cut", "segment lost", "segment overtook another",
     "segment sent twice", "slow disk", "clock back", "clock ahead", "days passed",
     "came back after long", "page lost", "page torn", "page kept", "rows lost", "sync that lied",

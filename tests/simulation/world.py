@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from common import faults
 from common.erasure.code import load_codes
 from common.keyring import KeyRing
 from gateway.handlers.context import Context
@@ -135,6 +136,7 @@ class World:
         }  # fmt: skip
         self.nemesis = Nemesis(loop, self.network, self.members, self.start)
         self._is_idle = False
+        self._values: set[tuple[str, int]] = set()
         self._strays: set[tuple[bytes, int]] = set()
 
     def start(self, member: Member) -> None:
@@ -167,12 +169,12 @@ class World:
         await self._make_buckets()
         for number in range(self.plan.rounds):
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._round(number))
                 for trouble in self.plan.troubles:
                     if trouble.round == number:
                         group.create_task(self.nemesis.work(trouble))
-            self._note_strays()
-            await self._idle(self.plan.idle_s, self.plan.days)
+                await self._round(number)
+                self._note_strays()
+                await self._idle(self.plan.idle_s, self.plan.days)
             self.nemesis.return_the_away()
         self.nemesis.heal()
         await asyncio.sleep(SETTLE_S)
@@ -307,6 +309,7 @@ class World:
                 if len(self.history.operations.get((bucket, key), ())) == count:
                     self.history.violate("unreadable", "a quiet cluster", (bucket, key))
         gateway = self.gateways[GATEWAYS[1]]
+        self._values.clear()
         for row, value in rows(self.meta.store, b"v"):
             version = records_pb2.Version.FromString(value)
             if not version.is_delete_marker and version.version_id:
@@ -321,10 +324,14 @@ class World:
         place = (VERSIONED, key)
         try:
             result, data = await ask(self.loop, gateway, call)
-        except (*AMBIGUOUS, errors.S3Error) as error:
+        except (*AMBIGUOUS, faults.Fault, errors.S3Error) as error:
             self.history.violate("unreadable", f"version {shape.version_id}: {error!r}", place)
             return
-        self.history.check_content(place, int(result.metadata["value"]), 0, data)
+        value = int(result.metadata["value"])
+        self.history.check_content(place, value, 0, data)
+        if (key, value) in self._values:
+            self.history.violate("written twice", f"value {value} is two versions", place)
+        self._values.add((key, value))
         if len(data) != version.size_bytes:
             self.history.violate("short read", f"version {shape.version_id}", place)
 

@@ -54,6 +54,7 @@ ROUND_S_MAX = 600.0
 QUIET_S = 2000.0  # the grace of sessions and garbage, one after another
 QUIET_ROUNDS_MAX = 6
 BEAT_S = 2.0
+STRAYS_S = 1.0
 DAY_IDLE_S = 300.0
 DAYS_AT_ONCE = 5
 START_AGAIN_S = 2.0
@@ -203,9 +204,17 @@ class World:
         for request in self.plan.requests:
             if request.round == number:
                 by_client.setdefault(request.client, []).append(request)
+
+        async def watch() -> None:
+            while True:
+                self._note_strays()
+                await asyncio.sleep(STRAYS_S)
+
+        watching = asyncio.get_running_loop().create_task(watch())
         async with asyncio.timeout(ROUND_S_MAX), asyncio.TaskGroup() as group:
             for requests in by_client.values():
                 group.create_task(work(requests))
+        watching.cancel()
 
     async def _make_buckets(self) -> None:
         """Wait until the cluster takes requests; one bucket is versioned."""

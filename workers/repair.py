@@ -26,9 +26,7 @@ log = logging.getLogger(__name__)
 
 CLAIM_S = 60
 ENTRIES_PER_PAGE = 16
-ROUND_S = (
-    5.0  # after this the queue is read from its begin again: what is more urgent may have come
-)
+ROUND_S = 5.0  # then the queue is read from its begin again: what is more urgent may have come
 RETRY_S = 10.0  # a job that failed is left alone for so long
 RETRIES_KEPT_MAX = 10_000
 Outcome = meta_pb2.CommitPlacementReply

@@ -33,6 +33,7 @@ from gateway.http.foreground import Foreground
 from gateway.http.pipeline import Pipeline
 from gateway.http.server import Server
 from gateway.objects.buckets import BucketCache
+from gateway.objects.doubts import PROBE_S
 from gateway.objects.nodes import Nodes
 from gateway.objects.reader import ObjectReader
 from gateway.objects.writer import Kernels, ObjectWriter, make_threads
@@ -114,6 +115,7 @@ class GatewayApp:
         await self._nodes.refresh()
         self._nodes.tell = Foreground(config.name, self._clock).sample
         self._supervisor.add("topology", TOPOLOGY_S, self._nodes.refresh)
+        self._supervisor.add("probes", PROBE_S, self._nodes.probe)
         self._supervisor.add("reports", REPORTS_S, self._send_reports)
         await self._supervisor.start()
         port = await self._server.start(config.host, config.port)

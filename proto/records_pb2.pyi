@@ -56,6 +56,7 @@ class BlobRef(_message.Message):
     PLACEMENT_GENERATION_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
+    LATE_DISK_IDS_FIELD_NUMBER: _builtins.int
     blob_id: _builtins.bytes
     """16 bytes: writer session (8, big-endian), counter (8, big-endian)"""
     plain_bytes: _builtins.int
@@ -73,6 +74,10 @@ class BlobRef(_message.Message):
     def disk_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """k + m, in fragment order; 0: not written yet (repair will)"""
 
+    @_builtins.property
+    def late_disk_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """by index: where a fragment named 0 was sent, and may yet arrive"""
+
     def __init__(
         self,
         *,
@@ -85,10 +90,11 @@ class BlobRef(_message.Message):
         placement_generation: _builtins.int = ...,
         degraded: _builtins.bool = ...,
         layout: _builtins.int = ...,
+        late_disk_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "cell_bytes", b"cell_bytes", "degraded", b"degraded", "disk_ids", b"disk_ids", "k", b"k", "layout", b"layout", "m", b"m", "placement_generation", b"placement_generation", "plain_bytes", b"plain_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "cell_bytes", b"cell_bytes", "degraded", b"degraded", "disk_ids", b"disk_ids", "k", b"k", "late_disk_ids", b"late_disk_ids", "layout", b"layout", "m", b"m", "placement_generation", b"placement_generation", "plain_bytes", b"plain_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -125,11 +125,13 @@ class NodeClient:
         )
         return scrub_pb2.VerifyFragmentsReply.FromString(reply.header)
 
-    async def status(self) -> storage_pb2.NodeStatusReply:
+    async def status(
+        self, deadline_s: float = limits.CALL_DEADLINE_S
+    ) -> storage_pb2.NodeStatusReply:
         """The node and its disks."""
         reply = await self._reads.call(
             Method.NODE_STATUS,
             storage_pb2.NodeStatus().SerializeToString(),
-            deadline_s=limits.CALL_DEADLINE_S,
+            deadline_s=deadline_s,
         )
         return storage_pb2.NodeStatusReply.FromString(reply.header)

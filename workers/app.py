@@ -1,6 +1,7 @@
 """The workers process: builds every part and wires them."""
 
 import logging
+import os
 
 from common import fault_points
 from common.admin_server import AdminServer
@@ -69,6 +70,7 @@ class WorkersApp:
 def run(config: WorkersConfig) -> int:
     """Run the workers until they are told to stop; returns the exit code."""
     configure_logging(config.name, config.log_level)
+    os.nice(max(config.niceness, 0))  # clients wait for the others, nobody for this one
 
     def make(stopper: Stopper) -> WorkersApp:
         return WorkersApp(config)

@@ -24,6 +24,7 @@ class WorkersConfig:
     repair_bytes_per_s_min: int = 24 * MIB  # even while clients are slowed down
     repair_blobs_in_flight: int = 8  # repaired at the same time
     repair_buffer_bytes: int = 96 * MIB  # memory for fragments in flight
+    niceness: int = 5  # how much the process gives way to others on its machine; 0: not at all
     secret_file: Path | None = None  # cluster secret proven to the other services
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

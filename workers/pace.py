@@ -1,11 +1,13 @@
 """How fast repair may go: bytes per second, lowered when clients have to wait longer.
 
-A bucket of bytes that fills at the rate now allowed. Without foreground load that is the limit of
-the configuration. Under load repair begins at the least rate and goes up step by step while the
-99th percentile of requests stays near what it was before; when that rises it goes down by half,
-never below the least rate: data at risk is repaired even on a cluster that is too slow.
+A bucket of bytes that fills at the rate now allowed; who wants some waits in a queue, so that tasks
+take their bytes one after another and never all at once. Without foreground load the rate is the
+limit of the configuration. Under load repair begins at the least rate and goes up step by step
+while the 99th percentile of requests stays near what it was before; when that rises it goes down by
+half, never below the least rate: data at risk is repaired even on a cluster that is too slow.
 """
 
+import asyncio
 from collections import deque
 
 from common.clock import Clock
@@ -19,7 +21,8 @@ LOWER = 0.5
 NOISE_US = 3_000  # differences below this are no reason
 CALM_LEARNED = 0.2  # weight of a new sample of the percentile without repair
 DRIFT = 1.003  # per sample under repair, so that a workload that became another one is believed
-BURST_S = 0.25
+BURST_S = 0.1
+WAIT_S_MAX = 0.25  # then it is looked whether the rate is another by now
 
 
 class Pace:
@@ -35,6 +38,7 @@ class Pace:
         self._is_busy = False
         self._used = False
         self._recent: deque[int] = deque(maxlen=3)
+        self._queue = asyncio.Lock()  # first come, first served
 
     @property
     def is_throttled(self) -> bool:
@@ -43,12 +47,14 @@ class Pace:
 
     async def take(self, size: int) -> None:
         """Wait until `size` bytes may be read."""
-        self._used = True
-        self._fill()
-        self._level -= size  # a debt: who comes later waits for it
-        while self._level < 0:
-            await self._clock.sleep(min(-self._level / self.bytes_per_s, 1.0))
+        async with self._queue:
+            self._used = True
             self._fill()
+            while self._level < 0:
+                await self._clock.sleep(min(-self._level / self.bytes_per_s, WAIT_S_MAX))
+                self._used = True
+                self._fill()
+            self._level -= size  # a debt that the next one waits for
 
     def _fill(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -77,6 +77,8 @@ class RepairWorker:
         self._retry_at_s: dict[bytes, float] = {}
         self._view_of_waiting: object = None
         self._blobs = 0
+        READ.set_function(lambda: rebuilder.bytes_read)
+        WRITTEN.set_function(lambda: rebuilder.bytes_written)
 
     async def watch(self) -> None:
         """Once a second: who is there, and what clients feel."""
@@ -86,8 +88,6 @@ class RepairWorker:
             Method.QUEUE_REPAIRS, meta_pb2.QueueRepairs(progress=self._progress())
         )
         LIMIT.set(self._pace.bytes_per_s)
-        READ.set(self._rebuilder.bytes_read)
-        WRITTEN.set(self._rebuilder.bytes_written)
 
     async def run_once(self) -> None:
         """Work on the queue until nothing is left that can be done now."""

@@ -15,9 +15,8 @@ from workers.rebuild import Rebuilder, make_threads
 from workers.repair import RepairWorker
 from workers.strays import StrayKeeper
 
-WATCH_S = 1.0
-SCAN_S = 1.0
-REPAIR_S = 0.5
+WATCH_S = 1.0  # pace is adjusted so often
+SCAN_S = REPAIR_S = 0.5  # a loss is noticed and worked on within two of these
 SWEEP_S = 10.0
 WALK_S = 5.0
 THREADS = 2

@@ -73,6 +73,7 @@ class BlobWriter:
         self._make_cipher = make_cipher
         self._loop = asyncio.get_running_loop()
         self._failures: dict[int, BaseException] = {}
+        self._late: set[int] = set()  # failed with an unknown outcome: they may yet arrive
         self._quorum = profile.k + min(1, profile.m)
         self._blob_id = b""
         self._layout: BlobLayout | None = None
@@ -231,7 +232,7 @@ class BlobWriter:
         tables: list[bytes],
         identity: storage_pb2.FragmentIdentity,
     ) -> Quorum:
-        quorum = Quorum(self._loop, self._quorum, self._fail)
+        quorum = Quorum(self._loop, self._quorum, self._fail, self._nodes.stragglers)
         size = stripe.cell_bytes
         for index, disk in enumerate(self._placement.disks):
             if index in self._failures:
@@ -242,7 +243,8 @@ class BlobWriter:
                 continue
             request = self._put_cell(index, stripe, tables[index], identity)
             cell = coded[index * size : (index + 1) * size]
-            quorum.add(index, client.put_cell(request, cell, CELL_DEADLINE_S))
+            call = client.put_cell(request, cell, CELL_DEADLINE_S)
+            quorum.add(index, disk.disk_id, call)
         quorum.close()
         return quorum
 
@@ -274,6 +276,7 @@ class BlobWriter:
     def _fail(self, index: int, failure: BaseException) -> None:
         self._failures.setdefault(index, failure)
         if isinstance(failure, faults.Unavailable):
+            self._late.add(index)
             self._nodes.was_late(self._placement.disks[index].disk_id)
 
     def _cause(self) -> BaseException:
@@ -296,6 +299,11 @@ class BlobWriter:
             ],
             degraded=self._placement.is_degraded or bool(self._failures),
             layout=LAYOUT_VERSION,
+            late_disk_ids=[
+                disk.disk_id if index in self._late else 0 for index, disk in enumerate(disks)
+            ]
+            if self._late
+            else (),
         )
 
 

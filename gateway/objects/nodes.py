@@ -9,14 +9,15 @@ from common import faults
 from common.clock import Clock
 from common.placement.choose import Placement, choose_disks
 from common.placement.topology import Topology
+from gateway.objects.doubts import PROBE_DEADLINE_S, Doubts
 from gateway.objects.hedging import Hedging
+from gateway.objects.stragglers import Stragglers
 from proto import meta_pb2, records_pb2
 from storagenode.client import NodeClient
 
 log = logging.getLogger(__name__)
 
 STANDARD = "STANDARD"
-DOUBT_S = 3.0
 
 
 class TopologyReader(Protocol):
@@ -29,17 +30,16 @@ MakeClient = Callable[[str, str, int], NodeClient]
 
 
 class Nodes:
-    """All storage nodes. `refresh` runs every second."""
+    """All storage nodes. `refresh` runs every second, `probe` every PROBE_S."""
 
     def __init__(self, meta: TopologyReader, make_client: MakeClient, clock: Clock) -> None:
         self._clock = clock
-        self._doubted_until_s: dict[str, float] = {}
+        self._doubts = Doubts(clock)
         self._meta = meta
         self._make_client = make_client
         self._clients: dict[str, NodeClient] = {}
-        self._silent: frozenset[str] = frozenset()
         self.tell: Callable[[], meta_pb2.Foreground] | None = None  # what clients feel, each second
-        self.hedging = Hedging()
+        self.hedging, self.stragglers = Hedging(), Stragglers()
         self.topology = Topology(records_pb2.Topology())
 
     async def refresh(self) -> None:
@@ -48,9 +48,27 @@ class Nodes:
         if self.tell is not None:
             request.foreground.CopyFrom(self.tell())
         reply = await self._meta.get_topology(request)
-        self._silent = frozenset(node.name for node in reply.health if not node.is_alive)
+        self._doubts.heard(node.name for node in reply.health if not node.is_alive)
         if reply.HasField("topology"):
             await self._adopt(Topology(reply.topology))
+
+    async def probe(self) -> None:
+        """Ask doubted nodes how they are, so that they are used again as soon as may be."""
+        for name, client in self._clients.items():
+            self._doubts.connected(name, client.is_up)
+        asked = self._doubts.to_ask(self._clients)
+        await asyncio.gather(*[self._ask(name) for name in asked])
+
+    async def _ask(self, name: str) -> None:
+        client = self._clients.get(name)
+        if client is None:
+            return
+        try:
+            await client.status(PROBE_DEADLINE_S)
+        except faults.Fault:
+            self._doubts.answered(name, is_prompt=False)
+        else:
+            self._doubts.answered(name, is_prompt=True)
 
     async def stop(self) -> None:
         """Close all connections."""
@@ -67,7 +85,7 @@ class Nodes:
         if profile is None:
             raise faults.Unavailable("the topology is not known yet")
         down = {name for name, client in self._clients.items() if not client.is_up}
-        doubtful = down | {name for name in self._clients if self._is_doubtful(name)}
+        doubtful = down | {name for name in self._clients if self._doubts.is_doubtful(name)}
         if doubtful != down:
             try:
                 return choose_disks(self.topology, profile, blob_id, doubtful)
@@ -84,13 +102,13 @@ class Nodes:
         """Whether a disk's node is connected and has not kept anyone waiting just now."""
         name = self.topology.node_of(disk_id)
         client = self._clients.get(name)
-        return client is not None and client.is_up and not self._is_doubtful(name)
+        return client is not None and client.is_up and not self._doubts.is_doubtful(name)
 
     def was_late(self, disk_id: int) -> None:
         """Note that a node let a caller wait: for a while others are asked first."""
         name = self.topology.node_of(disk_id)
         if name:
-            self._doubted_until_s[name] = self._clock.monotonic_s() + DOUBT_S
+            self._doubts.was_late(name)
 
     def note_read(self, disk_id: int, begun_s: float) -> None:
         """A read that was begun at a time of `now_s` has been answered."""
@@ -109,17 +127,6 @@ class Nodes:
         """Others were faster than a disk's node; one that always loses is doubted."""
         if self.hedging.lost(self.topology.node_of(disk_id)):
             self.was_late(disk_id)
-
-    def _is_doubtful(self, name: str) -> bool:
-        if name in self._silent:
-            return True
-        until = self._doubted_until_s.get(name)
-        if until is None:
-            return False
-        if until < self._clock.monotonic_s():
-            del self._doubted_until_s[name]
-            return False
-        return True
 
     async def _adopt(self, topology: Topology) -> None:
         for name, address in topology.addresses.items():

@@ -29,7 +29,7 @@ from proto import meta_pb2, records_pb2
 
 ENABLED = records_pb2.Bucket.ENABLED
 ROW_RANDOM_BYTES = 8
-BLOBS_OF_SMALL_COMMIT = 40  # each an owner row and, written degraded, a repair row
+BLOBS_OF_SMALL_COMMIT = 30  # each an owner row and, written degraded, rows of its repair
 
 
 async def commit_version(
@@ -52,7 +52,7 @@ async def take_blobs(
 ) -> None:
     """Write the owner row of every new blob, and the repair job of every one that is not whole."""
     if len(blobs) > BLOBS_OF_SMALL_COMMIT:
-        transaction.allow_large()  # 5 GiB in one request, while zones are down: 160 rows
+        transaction.allow_large()  # 5 GiB in one request, while zones are down: 320 rows
     garbage.own_blobs(transaction, blobs, owner)
     await repairs.add_repairs(transaction, blobs)
 

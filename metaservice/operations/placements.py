@@ -82,6 +82,7 @@ async def _move(
                 )
             )  # fmt: skip
         blob.disk_ids[move.index] = move.disk_id
+    del blob.late_disk_ids[:]  # they have their entries
     blob.placement_generation += 1
     blob.degraded = not request.whole
     naming.store(transaction)

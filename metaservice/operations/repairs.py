@@ -40,6 +40,23 @@ async def add_repairs(transaction: Transaction, blobs: Iterable[records_pb2.Blob
         if blob.degraded:
             missing = [index for index, disk_id in enumerate(blob.disk_ids) if not disk_id]
             await put_job(transaction, blob, missing, "degraded_write")
+            _note_late(transaction, blob)
+
+
+def _note_late(transaction: Transaction, blob: records_pb2.BlobRef) -> None:
+    """Write an entry for each fragment that may arrive after its commit.
+
+    A repair takes it back; if the blob is deleted before, it is deleted as well, and refused if it
+    comes even later.
+    """
+    due_ns = transaction.now_ns + LATE_NS
+    strays = [
+        Stray(index=index, disk_id=disk_id, state=Stray.SURPLUS, due_ns=due_ns)
+        for index, disk_id in enumerate(blob.late_disk_ids)
+        if disk_id and not blob.disk_ids[index]
+    ]
+    if strays:
+        store_strays(transaction, blob.blob_id, strays)
 
 
 async def drop_repair(transaction: Transaction, blob_id: bytes) -> None:

@@ -27,6 +27,7 @@ from gateway.handlers.registry import Handler, collect
 from gateway.handlers.source import Sources
 from gateway.objects.blob_writer import Threads
 from gateway.objects.buckets import BucketCache
+from gateway.objects.doubts import PROBE_S
 from gateway.objects.nodes import Nodes
 from gateway.objects.reader import ObjectReader
 from gateway.objects.writer import Kernels, ObjectWriter
@@ -315,6 +316,7 @@ class GatewayMember(Member):
         await self._reach(self._nodes.refresh)
         self._supervisor = Supervisor(clock)
         self._supervisor.add("topology", TOPOLOGY_S, self._nodes.refresh)
+        self._supervisor.add("probes", PROBE_S, self._nodes.probe)
         self._supervisor.add("reports", REPORTS_S, self._send_reports)
         await self._supervisor.start()
         self.handlers = handlers

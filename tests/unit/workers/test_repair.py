@@ -201,14 +201,21 @@ class World:
         meta: Any = self.bench
         return StrayKeeper(meta, nodes, "w1")
 
-    async def store(self, number: int, *missing: int) -> records_pb2.BlobRef:
-        """Commit a blob, its fragments on disks 1 to 6 but for some that were never written."""
+    async def store(
+        self, number: int, *missing: int, may_arrive: bool = False
+    ) -> records_pb2.BlobRef:
+        """Commit a blob, its fragments on disks 1 to 6 but for some that were never written.
+
+        may_arrive   they were sent, and may yet be written
+        """
         disk_ids = [0 if index in missing else index + 1 for index in range(6)]
         blob = self.bench.blob(
             number, disk_ids=disk_ids, degraded=bool(missing), cell_bytes=FULL_CELL_BYTES,
             layout=LAYOUT_VERSION,
         )  # fmt: skip
         blob.plain_bytes = PLAIN_BYTES
+        if may_arrive:
+            blob.late_disk_ids[:] = [i + 1 if i in missing else 0 for i in range(6)]
         for index, data in enumerate(coded(blob)):
             TRUTH[blob.blob_id, index] = data
             if index not in missing:
@@ -359,6 +366,35 @@ async def test_blob_deleted_while_it_is_repaired(world: World, how: str) -> None
     await world.settle()
     assert (blob.blob_id, 5) not in world.nodes.nodes[6].fragments
     assert await world.pending() == 0
+
+
+@pytest.mark.parametrize("arrives", ["before", "after", "never"])
+async def test_late_fragment_of_a_blob_deleted_before_its_repair(
+    world: World, arrives: str
+) -> None:
+    blob = await world.store(1, 5, may_arrive=True)
+    node = world.nodes.nodes[6]
+    if arrives == "before":
+        world.put(blob, 5, 6)
+    await world.bench.delete(world.bucket, b"key1")
+    await world.settle()
+    assert (blob.blob_id, 5) not in node.fragments
+    if arrives == "after":
+        late = storage_pb2.PutCell(blob_id=blob.blob_id, index=5, last=True)
+        late.block_checksums = crc32c_blocks(memoryview(b"late"), BLOCK_BYTES)
+        with pytest.raises(faults.Fenced):
+            node._put(late, b"late")
+
+
+async def test_late_fragment_is_taken_back_and_not_written_again(world: World) -> None:
+    blob = await world.store(1, 5, may_arrive=True)
+    world.put(blob, 5, 6)
+    await world.worker().run_once()
+    await world.assert_whole(1)
+    await world.settle()
+    await world.assert_whole(1)
+    assert world.nodes.nodes[6].written[blob.blob_id, 5] == 1
+    assert not (await world.named(1)).late_disk_ids
 
 
 async def test_worker_killed_in_the_middle(world: World) -> None:

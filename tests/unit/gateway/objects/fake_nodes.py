@@ -39,7 +39,7 @@ class FakeClient:
         self.is_stuck = False  # it takes requests and answers nothing
         self.stuck: list[asyncio.Future[Reply]] = []
         self.stuck_reads: list[tuple[storage_pb2.ReadFragment, memoryview]] = []
-        self.reads = 0
+        self.reads = self.probes = 0
         self.was_asked = asyncio.Event()
 
     async def start(self) -> None: ...
@@ -103,6 +103,12 @@ class FakeClient:
         if self.is_flipping:
             into[len(into) // 2] ^= 1
         answer.set_result(Reply(reply.SerializeToString(), b""))
+
+    async def status(self, deadline_s: float) -> storage_pb2.NodeStatusReply:
+        self.probes += 1
+        if self.fault is not None or self.is_stuck:
+            raise self.fault or faults.Unavailable("no answer in time")
+        return storage_pb2.NodeStatusReply()
 
     async def delete_fragments(
         self, request: storage_pb2.DeleteFragments

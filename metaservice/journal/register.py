@@ -90,14 +90,16 @@ async def ask(
         else:
             calls[name] = peer.journal_call(method, request, deadline_s=deadline_s)
     pending = dict(calls)
-    while pending:
-        await asyncio.wait(pending.values(), return_when=asyncio.FIRST_COMPLETED)
-        for name in [name for name, call in pending.items() if call.done()]:
-            answers[name] = _outcome(pending.pop(name))
-        if is_enough([name for name, answer in answers.items() if isinstance(answer, bytes)]):
-            break
-    for late in pending.values():
-        late.add_done_callback(_forget)
+    try:
+        while pending:
+            await asyncio.wait(pending.values(), return_when=asyncio.FIRST_COMPLETED)
+            for name in [name for name, call in pending.items() if call.done()]:
+                answers[name] = _outcome(pending.pop(name))
+            if is_enough([name for name, answer in answers.items() if isinstance(answer, bytes)]):
+                break
+    finally:  # also of who is cancelled: calls go on without a listener
+        for late in pending.values():
+            late.add_done_callback(_forget)
     return answers
 
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import click
 
+from cli import keyring
 from cli.bootstrap import read_bootstrap
 from cli.control import make_account, wait_until_up, with_control
 from cli.disks import disk
-from cli.folder import DEFAULT_DIRECTORY, ClusterFolder
 from cli.target import Target, for_cluster
 from common import faults
-from common.keyring import rotate_file
 from proto import admin_pb2, records_pb2
 
 
@@ -22,6 +21,7 @@ def command() -> None:
 
 
 command.add_command(disk)
+command.add_command(keyring.command)
 
 
 @command.command("bootstrap")
@@ -85,28 +85,6 @@ def list_accounts(target: Target) -> None:
 def delete_account(target: Target, account_id: str) -> None:
     """Delete an account without buckets, and its keys."""
     target.ask("DeleteAccount", admin_pb2.DeleteAccountRequest(account_id=account_id))
-
-
-@command.group("keyring")
-def keyring() -> None:
-    """The master keys."""
-
-
-@keyring.command("rotate")
-@click.option(
-    "--directory", type=click.Path(path_type=Path), default=DEFAULT_DIRECTORY,
-    show_default=True, help="A local cluster's folder.",
-)  # fmt: skip
-@click.option("--keyring", "file", type=click.Path(path_type=Path),
-              help="A deployed cluster's key ring, instead of a folder.")  # fmt: skip
-def rotate_keyring(directory: Path, file: Path | None) -> None:
-    """Make a new master key for what is written from now on.
-
-    Old keys stay in the file: what they wrapped stays readable. Processes use the new key from
-    their next start, or as soon as they meet something wrapped with it. Back up the file again.
-    """
-    active = rotate_file(file or ClusterFolder(directory).keyring_file)
-    click.echo(f"active master key: {active}")
 
 
 @command.group("key")

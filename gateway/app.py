@@ -10,7 +10,7 @@ from common.buffers import BufferPool
 from common.clock import SystemClock
 from common.erasure.code import load_codes
 from common.frames import FrameClient
-from common.keyring import KeyRing
+from common.keyring import REFRESH_S, KeyRing
 from common.process import Stopper
 from common.process import run as run_process
 from common.supervisor import Supervisor
@@ -116,6 +116,7 @@ class GatewayApp:
         self._nodes.tell = Foreground(config.name, self._clock).sample
         self._supervisor.add("topology", TOPOLOGY_S, self._nodes.refresh)
         self._supervisor.add("probes", PROBE_S, self._nodes.probe)
+        self._supervisor.add("keyring", REFRESH_S, self._ring.refresh_step)
         self._supervisor.add("reports", REPORTS_S, self._send_reports)
         await self._supervisor.start()
         port = await self._server.start(config.host, config.port)

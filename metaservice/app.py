@@ -10,7 +10,7 @@ from common.admin_server import AdminServer
 from common.clock import SystemClock
 from common.erasure.code import load_codes
 from common.frames import FrameServer
-from common.keyring import KeyRing
+from common.keyring import REFRESH_S, KeyRing
 from common.process import Stopper
 from common.process import run as run_process
 from common.rpc import RpcServer
@@ -52,14 +52,16 @@ class MetaServiceApp:
         self._clock = SystemClock()
         self._ring = KeyRing.load(config.keyring_file)
         self._store = self._open_store(stopper)
-        self._meta = MetaServer(self._store, self._clock, config.garbage_grace_s, self._space())
+        self._meta = MetaServer(
+            self._store, self._clock, config.garbage_grace_s, self._space(), self._ring
+        )
         secret = config.secret_file.read_bytes() if config.secret_file is not None else b""
         self._frames = FrameServer(self._meta.handlers(), secret=secret)
         self._journal = self._make_journal(secret)
         meta = self._meta
         control = MetaControl(
-            meta.transactor, meta.nodes, self._ring, config.engine, meta.board, self._journal,
-            self._make_export(),
+            meta.transactor, meta.nodes, self._ring, config.engine, meta.board, meta.master_keys,
+            self._journal, self._make_export(),
         )  # fmt: skip
         self._rpc = RpcServer(
             {SERVICE: partial(admin_pb2_grpc.add_MetaControlServicer_to_server, control)}
@@ -141,6 +143,7 @@ class MetaServiceApp:
         ):
             self._supervisor.add(name, UPKEEP_S, partial(self._catch_up, upkeep))
         self._supervisor.add("space", SPACE_S, self._meta.space.look)
+        self._supervisor.add("keyring", REFRESH_S, self._ring.refresh_step)
         await self._supervisor.start()
         log.info("metadata service is up", extra={"port": port, "control": control, "admin": admin})
 

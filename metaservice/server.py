@@ -9,6 +9,7 @@ from prometheus_client import Counter
 from common import fault_points, faults, limits
 from common.clock import Clock
 from common.frames import Answer, Call, Handler
+from common.keyring import KeySource
 from metaservice.kv.interface import Store
 from metaservice.operations import (
     buckets,
@@ -28,6 +29,7 @@ from metaservice.operations import (
     tagging,
     usage,
 )
+from metaservice.operations.master_keys import MasterKeys
 from metaservice.operations.nodes import NodeOperations, NodeRegistry
 from metaservice.operations.repair_board import RepairBoard
 from metaservice.operations.sessions import Leases, SessionOperations
@@ -59,7 +61,9 @@ class MetaServer:
         clock: Clock,
         garbage_grace_s: float = limits.GARBAGE_GRACE_S,
         space: SpaceGuard | None = None,
+        ring: KeySource | None = None,
     ) -> None:
+        """ring   None: nothing is wrapped anew"""
         self.space = space or SpaceGuard()
         self.transactor = Transactor(store, clock, garbage_grace_s)
         self.registry = NodeRegistry(clock)
@@ -68,6 +72,7 @@ class MetaServer:
         self._garbage = garbage.GarbageQueue()
         self._inspector = inspection.Inspector()
         self.board = RepairBoard(clock)
+        self.master_keys = MasterKeys(ring)
 
     def handlers(self) -> dict[int, Handler]:
         """Handlers by method id."""
@@ -102,7 +107,7 @@ class MetaServer:
             Method.DELETE_VERSION: objects.delete_version,
             Method.SET_TAGS: tagging.set_tags,
             Method.CREATE_UPLOAD: multipart.create_upload,
-            Method.COMMIT_PART: multipart.commit_part,
+            Method.COMMIT_PART: self.master_keys.part_by_active(multipart.commit_part),
             Method.COMPLETE_UPLOAD: multipart.complete_upload,
             Method.ABORT_UPLOAD: multipart.abort_upload,
             Method.OPEN_SESSION: self._sessions.open_session,
@@ -120,7 +125,6 @@ class MetaServer:
         writes |= self._checking_writes()
         for method in (Method.CREATE_BUCKET, Method.CREATE_UPLOAD, Method.COMMIT_PART):
             writes[method] = self.space.guarded(writes[method])
-        commit_version = self.space.guarded(objects.commit_version)
         self._add_repair(reads, writes)
         table = {method: Entry(*REPLIES[method], Kind.READ, run) for method, run in reads.items()}
         table |= {
@@ -130,12 +134,15 @@ class MetaServer:
             *REPLIES[Method.GET_VERSION], Kind.READ, objects.get_version, returns_data=True
         )
         table[Method.COMMIT_VERSION] = Entry(
-            *REPLIES[Method.COMMIT_VERSION], Kind.WRITE, commit_version, takes_data=True
+            *REPLIES[Method.COMMIT_VERSION], Kind.WRITE, self._commit_version(), takes_data=True
         )
         table[Method.DELETE_VERSIONS] = Entry(
             *REPLIES[Method.DELETE_VERSIONS], Kind.MANY, objects.delete_version
         )
         return table
+
+    def _commit_version(self) -> Operation:
+        return self.space.guarded(self.master_keys.version_by_active(objects.commit_version))
 
     def _checking_reads(self) -> dict[Method, Operation]:
         return {
@@ -150,6 +157,7 @@ class MetaServer:
             Method.SAVE_SCRUB: quarantine.save_scrub,
             Method.QUARANTINE: quarantine.quarantine,
             Method.RELEASE: quarantine.release,
+            Method.REWRAP_KEYS: self.master_keys.rewrap_keys,
         }
 
     def _add_repair(self, reads: dict[Method, Operation], writes: dict[Method, Operation]) -> None:

@@ -8,11 +8,13 @@ from google.protobuf.message import Message
 from common import faults
 from common.keyring import KeyRing
 from common.rpc import answer
+from metaservice.journal import wrapping
 from metaservice.journal.service import MetadataJournal
 from metaservice.journal.survival import ONE_DISK, JournalPicture
 from metaservice.operations import garbage, quarantine, repairs
 from metaservice.operations.credentials import CredentialOperations
 from metaservice.operations.inspection import Inspector
+from metaservice.operations.master_keys import MasterKeys
 from metaservice.operations.nodes import NodeOperations
 from metaservice.operations.repair_board import RepairBoard
 from metaservice.transaction import Transaction, Transactor
@@ -42,6 +44,7 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         ring: KeyRing,
         engine: str,
         board: RepairBoard,
+        master_keys: MasterKeys,
         journal: MetadataJournal | None = None,
         export: Export | None = None,
     ) -> None:
@@ -50,6 +53,7 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
         self._export = export
         self._engine = engine
         self._board = board
+        self._master_keys = master_keys
         self._transactor = transactor
         self._nodes = nodes
         self._credentials = CredentialOperations(ring)
@@ -118,6 +122,14 @@ class MetaControl(admin_pb2_grpc.MetaControlServicer):
 
     async def ListRepairs(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await self._read(context, request, repairs.list_repairs)
+
+    async def MasterKeys(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """What is wrapped by which master key; whether the journal needs old ones."""
+        reply = await self._read(context, request, self._master_keys.picture)
+        header = self._journal.writer.header if self._journal is not None else None
+        if header is not None:
+            reply.journal.extend(sorted(wrapping.master_keys(header)))
+        return reply
 
     async def _status(self, transaction: Transaction) -> admin_pb2.ClusterStatusReply:
         topology = await self._nodes.topology(transaction)

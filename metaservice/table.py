@@ -67,6 +67,7 @@ class Method(IntEnum):
     FINISH_STRAYS = 106
     JUDGE_FRAGMENTS = 107
     MARK_DISK_WALKED = 108
+    REWRAP_KEYS = 109
 
 
 class Kind(IntEnum):
@@ -144,4 +145,5 @@ REPLIES: dict[Method, tuple[type[Message], type[Message]]] = {
     Method.FINISH_STRAYS: (meta_pb2.FinishStrays, meta_pb2.FinishStraysReply),
     Method.JUDGE_FRAGMENTS: (meta_pb2.JudgeFragments, meta_pb2.JudgeFragmentsReply),
     Method.MARK_DISK_WALKED: (meta_pb2.MarkDiskWalked, meta_pb2.MarkDiskWalkedReply),
+    Method.REWRAP_KEYS: (meta_pb2.RewrapKeys, meta_pb2.RewrapKeysReply),
 }

@@ -140,6 +140,57 @@ class JournalStatus(_message.Message):
 Global___JournalStatus: _TypeAlias = JournalStatus  # noqa: Y015
 
 @_typing.final
+class MasterKeysRequest(_message.Message):
+    """What of the metadata is wrapped by which master key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MasterKeysRequest: _TypeAlias = MasterKeysRequest  # noqa: Y015
+
+@_typing.final
+class MasterKeysReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    JOURNAL_FIELD_NUMBER: _builtins.int
+    active: _builtins.str
+    """id of the key that the service wraps with"""
+    due: _builtins.bool
+    """rows are still to be looked at"""
+    @_builtins.property
+    def progress(self) -> _records_pb2.KeyPass: ...
+    @_builtins.property
+    def journal(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ids of keys that the journal on storage nodes needs"""
+
+    def __init__(
+        self,
+        *,
+        active: _builtins.str = ...,
+        progress: _records_pb2.KeyPass | None = ...,
+        due: _builtins.bool = ...,
+        journal: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "due", b"due", "journal", b"journal", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MasterKeysReply: _TypeAlias = MasterKeysReply  # noqa: Y015
+
+@_typing.final
 class ExportMetadataRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -102,6 +102,11 @@ class MetaControlStub:
                 request_serializer=proto_dot_scrub__pb2.ReportFragments.SerializeToString,
                 response_deserializer=proto_dot_scrub__pb2.ReportFragmentsReply.FromString,
                 _registered_method=True)
+        self.MasterKeys = channel.unary_unary(
+                '/ostraka.admin.MetaControl/MasterKeys',
+                request_serializer=proto_dot_admin__pb2.MasterKeysRequest.SerializeToString,
+                response_deserializer=proto_dot_admin__pb2.MasterKeysReply.FromString,
+                _registered_method=True)
         self.ListRepairs = channel.unary_unary(
                 '/ostraka.admin.MetaControl/ListRepairs',
                 request_serializer=proto_dot_meta__pb2.ListRepairs.SerializeToString,
@@ -190,6 +195,12 @@ class MetaControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MasterKeys(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRepairs(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -263,6 +274,11 @@ def add_MetaControlServicer_to_server(servicer, server):
                     servicer.ReportFragments,
                     request_deserializer=proto_dot_scrub__pb2.ReportFragments.FromString,
                     response_serializer=proto_dot_scrub__pb2.ReportFragmentsReply.SerializeToString,
+            ),
+            'MasterKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.MasterKeys,
+                    request_deserializer=proto_dot_admin__pb2.MasterKeysRequest.FromString,
+                    response_serializer=proto_dot_admin__pb2.MasterKeysReply.SerializeToString,
             ),
             'ListRepairs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRepairs,
@@ -621,6 +637,33 @@ class MetaControl:
             '/ostraka.admin.MetaControl/ReportFragments',
             proto_dot_scrub__pb2.ReportFragments.SerializeToString,
             proto_dot_scrub__pb2.ReportFragmentsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MasterKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ostraka.admin.MetaControl/MasterKeys',
+            proto_dot_admin__pb2.MasterKeysRequest.SerializeToString,
+            proto_dot_admin__pb2.MasterKeysReply.FromString,
             options,
             channel_credentials,
             insecure,

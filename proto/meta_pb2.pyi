@@ -2639,6 +2639,50 @@ class MarkDiskWalkedReply(_message.Message):
 Global___MarkDiskWalkedReply: _TypeAlias = MarkDiskWalkedReply  # noqa: Y015
 
 @_typing.final
+class RewrapKeys(_message.Message):
+    """Wrap the secrets of the next rows by the active master key, if they are by another. limit 0: only look."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapKeys: _TypeAlias = RewrapKeys  # noqa: Y015
+
+@_typing.final
+class RewrapKeysReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    due: _builtins.bool
+    @_builtins.property
+    def progress(self) -> _records_pb2.KeyPass: ...
+    def __init__(
+        self,
+        *,
+        progress: _records_pb2.KeyPass | None = ...,
+        due: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RewrapKeysReply: _TypeAlias = RewrapKeysReply  # noqa: Y015
+
+@_typing.final
 class Usage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

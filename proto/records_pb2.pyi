@@ -1209,6 +1209,72 @@ class RepairPass(_message.Message):
 Global___RepairPass: _TypeAlias = RepairPass  # noqa: Y015
 
 @_typing.final
+class KeyPass(_message.Message):
+    """Progress of the pass over all rows that wraps what old master keys had wrapped by the active one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LeftEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    REWRAPPED_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    ENDED_NS_FIELD_NUMBER: _builtins.int
+    active: _builtins.str
+    """id of the key that wraps: another one begins a pass"""
+    cursor: _builtins.bytes
+    """next row"""
+    done: _builtins.bool
+    rows: _builtins.int
+    """looked at in this pass"""
+    rewrapped: _builtins.int
+    """secrets wrapped anew in this pass"""
+    ended_ns: _builtins.int
+    @_builtins.property
+    def left(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """secrets that could not be unwrapped, by the id of their key"""
+
+    def __init__(
+        self,
+        *,
+        active: _builtins.str = ...,
+        cursor: _builtins.bytes = ...,
+        done: _builtins.bool = ...,
+        rows: _builtins.int = ...,
+        rewrapped: _builtins.int = ...,
+        left: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        ended_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "cursor", b"cursor", "done", b"done", "ended_ns", b"ended_ns", "left", b"left", "rewrapped", b"rewrapped", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyPass: _TypeAlias = KeyPass  # noqa: Y015
+
+@_typing.final
 class Lease(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -15,11 +15,14 @@ from common.telemetry import configure_logging
 from metaservice.client import MetaClient
 from workers.config import WorkersConfig
 from workers.garbage import GarbageCollector
+from workers.master_keys import KeyPassWorker
 from workers.nodes import WorkerNodes
 from workers.repair_parts import Repair, RepairLimits
 from workers.scrub import ComparisonScrub
 
 log = logging.getLogger(__name__)
+
+KEYS_S = 2.0
 
 
 class WorkersApp:
@@ -46,6 +49,7 @@ class WorkersApp:
         self._scrub = ComparisonScrub(
             self._meta, self._nodes, config.name, clock, config.comparison_pause_s
         )
+        self._keys = KeyPassWorker(self._meta, clock, config.name, config.rewrap_rows_per_s)
         self._supervisor = Supervisor(clock)
 
     async def start(self) -> None:
@@ -55,6 +59,7 @@ class WorkersApp:
         await self._frames.start()
         self._supervisor.add("garbage", config.garbage_interval_s, self._collector.run_once)
         self._supervisor.add("comparison", config.comparison_interval_s, self._scrub.step)
+        self._supervisor.add("master_keys", KEYS_S, self._keys.run_once)
         self._repair.add_to(self._supervisor)
         await self._supervisor.start()
         log.info("workers are up")

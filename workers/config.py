@@ -25,6 +25,7 @@ class WorkersConfig:
     repair_blobs_in_flight: int = 8  # repaired at the same time
     repair_buffer_bytes: int = 96 * MIB  # memory for fragments in flight
     niceness: int = 5  # how much the process gives way to others on its machine; 0: not at all
+    rewrap_rows_per_s: int = 2000  # rows looked at after a rotation of master keys
     secret_file: Path | None = None  # cluster secret proven to the other services
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     fault_points: tuple[str, ...] = ()  # for tests: where this process dies or fails

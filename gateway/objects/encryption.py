@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from common import faults
 from common.checksum import crc32c
 from common.erasure.layout import SEALED_BYTES
-from common.keyring import KeySource
+from common.keyring import DATA_KEY_CONTEXT, KeySource
 from common.limits import PACKAGE_BYTES, PACKAGE_TAG_BYTES
 from proto import records_pb2
 
@@ -22,7 +22,6 @@ METHOD = "AES256"
 KEY_BYTES = 32
 INLINE_NONCE = b"\xff" * 12  # no package's: blobs are numbered from 0
 INLINE_CONTEXT = b"inline"
-KEY_CONTEXT = b"ostraka data key"
 
 
 class DataKey:
@@ -43,11 +42,12 @@ class DataKey:
     @classmethod
     def unwrap(cls, encryption: records_pb2.Encryption, ring: KeySource) -> "DataKey":
         """Open the key of a stored version or part. raises Corrupt, NotFound("master key")"""
-        return cls(ring.unwrap(encryption.wrapped_key, KEY_CONTEXT))
+        return cls(ring.unwrap(encryption.wrapped_key, DATA_KEY_CONTEXT))
 
     def wrap(self, ring: KeySource) -> records_pb2.Encryption:
         """Seal the key under the ring's active master key."""
-        return records_pb2.Encryption(method=METHOD, wrapped_key=ring.wrap(self._key, KEY_CONTEXT))
+        wrapped = ring.wrap(self._key, DATA_KEY_CONTEXT)
+        return records_pb2.Encryption(method=METHOD, wrapped_key=wrapped)
 
     def seal_inline(self, data: bytes | bytearray) -> bytes:
         """Seal data that lives in its metadata row."""

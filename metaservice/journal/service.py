@@ -164,6 +164,7 @@ class MetadataJournal:
             else:
                 await self._watch()
                 await self.writer.grow()
+                await self.writer.rewrap()
         except Ended as ended:
             await self._go_on_alone(str(ended))
         except (faults.Fenced, faults.Invalid) as fault:

@@ -23,6 +23,7 @@ from metaservice.journal.ensemble import Directory, Ensembles
 from metaservice.journal.group import SegmentKey, encode
 from metaservice.journal.patience import AppendPatience
 from metaservice.journal.register import age, names_of, running_quorum
+from metaservice.journal.wrapping import is_current, rewrap
 from proto import journal_pb2
 from storagenode.client import Method
 
@@ -225,6 +226,21 @@ class JournalWriter:
                 )  # fmt: skip
                 return segment, key
             await self._wait("too few storage nodes take the journal", begun_s)
+
+    async def rewrap(self) -> None:
+        """Wrap the keys in the header by the active master key, after a rotation.
+
+        raises   Fenced, Unavailable
+        """
+        if self.header is None or is_current(self.header, self._ring):
+            return
+        header = journal_pb2.Header()
+        header.CopyFrom(self.header)
+        if rewrap(header, self._ring):
+            await self.change(self._rewrap)
+
+    def _rewrap(self, header: journal_pb2.Header) -> None:
+        rewrap(header, self._ring)
 
     async def grow(self) -> None:
         """Begin a segment on more nodes, if the open one has fewer copies than wanted.

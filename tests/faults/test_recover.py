@@ -1,18 +1,66 @@
 """All metadata lost: objects come back from their fragments' headers. A lost index: from extents.
 
-Method: a real cluster, stopped; its metadata, or an index, removed; recovered; started again.
+Method: a real cluster, stopped; its metadata, or an index, removed; recovered; started again. The
+headers' master key has been retired before: nothing but the recovery needs it.
 """
 
 import hashlib
+import json
 import os
 import shutil
 
 import pytest
 from botocore.exceptions import ClientError
 
+from common.keyring import key_id_of
+from common.rocks import RocksDatabase
+from proto import records_pb2
 from tests.support.cluster import Cluster, wait_for
 
 MIB = 1 << 20
+
+
+def keys_of(cluster: Cluster) -> dict[str, list[str]]:
+    """Master keys, and what each is needed for."""
+    done = cluster.command("admin", "keyring", "list", "--directory", str(cluster.data))
+    assert done.returncode == 0, done.stderr
+    return {key["id"]: key["needed_for"] for key in json.loads(done.stdout)["keys"]}
+
+
+def needed_keys(cluster: Cluster) -> set[str]:
+    return {key_id for key_id, needed_for in keys_of(cluster).items() if needed_for}
+
+
+def retire_master_key(cluster: Cluster) -> str:
+    """Rotate, wait until nothing needs the old key, retire it."""
+    [old] = keys_of(cluster)
+    for arguments in (("rotate",), ("retire", old)):
+        done = cluster.command("admin", "keyring", *arguments, "--directory", str(cluster.data))
+        assert done.returncode == 0, done.stderr
+        wait_for(lambda: old not in needed_keys(cluster), "everything wrapped by the new key")
+    return old
+
+
+def master_keys_of(cluster: Cluster) -> set[str]:
+    """Master keys that rows of the stopped metadata name."""
+    found: set[str] = set()
+    database = RocksDatabase(cluster.data / "meta")
+    try:
+        for key, value in database.scan(b"", b"\xff", 100_000):
+            if key[:1] == b"v":
+                wrapped = records_pb2.Version.FromString(value).encryption.wrapped_key
+            elif key[:1] == b"p":
+                wrapped = records_pb2.Part.FromString(value).encryption.wrapped_key
+            elif key[:1] == b"k":
+                wrapped = records_pb2.AccessKey.FromString(value).sealed_secret
+            else:
+                continue
+            if wrapped:
+                found.add(key_id_of(wrapped))
+    finally:
+        database.close()
+    assert found
+    return found
 
 
 def test_a_namespace_comes_back_from_headers(cluster: Cluster) -> None:
@@ -43,7 +91,9 @@ def test_a_namespace_comes_back_from_headers(cluster: Cluster) -> None:
         },
     )
     before = {key: s3.head_object(Bucket="plain", Key=key) for key in (*bodies, "parts")}
+    old = retire_master_key(cluster)
     cluster.stop()
+    assert old not in master_keys_of(cluster)
     shutil.rmtree(cluster.data / "meta")
     shutil.rmtree(cluster.data / "zone-2")  # and a disk
     refused = cluster.command("recover", "namespace", "--directory", str(cluster.data))
@@ -74,6 +124,9 @@ def test_a_namespace_comes_back_from_headers(cluster: Cluster) -> None:
     assert s3.get_bucket_versioning(Bucket="versions")["Status"] == "Enabled"
     s3.put_object(Bucket="plain", Key="new", Body=b"n" * 20_000)
     s3.delete_object(Bucket="plain", Key="parts")
+    wait_for(lambda: old not in needed_keys(cluster), "everything wrapped by the active key")
+    cluster.stop()
+    assert old not in master_keys_of(cluster)
 
 
 def test_an_index_comes_back_from_extents(cluster: Cluster) -> None:

@@ -283,15 +283,3 @@ def test_more_than_five_gib_is_refused_unread(cluster: Cluster, bucket: str) -> 
     }
     answer = send_signed(cluster, "PUT", f"/{bucket}/k", headers)
     assert (answer.status, answer.code) == (400, "EntityTooLarge")
-
-
-def test_objects_stay_readable_over_a_rotation_of_master_keys(
-    cluster: Cluster, s3: Any, bucket: str
-) -> None:
-    s3.put_object(Bucket=bucket, Key="before", Body=b"x" * 20_000)
-    done = cluster.command("admin", "keyring", "rotate", "--directory", str(cluster.data))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("active master key: ")
-    s3.put_object(Bucket=bucket, Key="after", Body=b"y" * 20_000)
-    assert s3.get_object(Bucket=bucket, Key="before")["Body"].read() == b"x" * 20_000
-    assert s3.get_object(Bucket=bucket, Key="after")["Body"].read() == b"y" * 20_000

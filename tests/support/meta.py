@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from common.clock import ManualClock
 from common.frames import Call
+from common.keyring import KeyRing
 from metaservice.kv.interface import Mutation, Store
 from metaservice.operations.nodes import CLUSTER_ID, EPOCH
 from metaservice.server import MetaServer
@@ -20,10 +21,10 @@ OWNER = "111122223333"
 class MetaBench:
     """A service on a store and a clock that the test moves; knows how to make usual things."""
 
-    def __init__(self, store: Store, clock: ManualClock) -> None:
+    def __init__(self, store: Store, clock: ManualClock, ring: KeyRing | None = None) -> None:
         self.store = store
         self.clock = clock
-        self.server = MetaServer(store, clock)
+        self.server = MetaServer(store, clock, ring=ring)
         self._handlers = self.server.handlers()
         self.session_id = 0
 

@@ -3,12 +3,20 @@
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from common import faults
-from common.keyring import KEY_ID_BYTES, NONCE_BYTES, KeyRing, rotate_file, write_private
+from common.keyring import (
+    KEY_ID_BYTES,
+    NONCE_BYTES,
+    KeyRing,
+    KeyState,
+    change_file,
+    write_private,
+)
 
 CONTEXT = b"test"
 SECRET = b"s" * 32
@@ -138,6 +146,10 @@ def test_a_missing_ring_is_refused_in_words(tmp_path: Path) -> None:
         KeyRing.load(tmp_path / "keyring.json")
 
 
+def rotate_file(path: Path) -> str:
+    return change_file(path, lambda ring: None if ring.rotate() else None).active_id
+
+
 def test_rotation_is_on_disk_and_old_secrets_stay_readable(saved: Path) -> None:
     before = KeyRing.load(saved)
     old = before.wrap(SECRET, CONTEXT)
@@ -165,3 +177,114 @@ def test_ring_on_disk_that_lost_a_key_teaches_nothing(saved: Path) -> None:
     with pytest.raises(faults.NotFound):
         running.unwrap(other.wrap(SECRET, CONTEXT), CONTEXT)
     assert running.unwrap(old, CONTEXT) == SECRET
+
+
+def test_running_process_takes_a_changed_file_up(saved: Path) -> None:
+    running = KeyRing.load(saved)
+    assert not running.refresh()
+    active = rotate_file(saved)
+    assert running.refresh()
+    assert running.active_id == active
+    assert not running.refresh()
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b'{"format": 1, "keys": []}'])
+def test_a_ring_spoiled_on_disk_teaches_nothing(saved: Path, text: bytes) -> None:
+    running = KeyRing.load(saved)
+    before = running.active_id
+    saved.write_bytes(text)
+    assert not running.refresh()
+    saved.unlink()
+    assert not running.refresh()
+    assert running.active_id == before
+
+
+def test_a_prepared_key_wraps_nothing_until_the_rotation(saved: Path) -> None:
+    before = KeyRing.load(saved)
+    ring = change_file(saved, lambda ring: None if ring.prepare() else None)
+    assert ring.active_id == before.active_id
+    assert list(ring.states().values()) == [KeyState.ACTIVE, KeyState.PREPARED]
+    prepared = list(ring.states())[1]
+    assert rotate_file(saved) == prepared
+    after = KeyRing.load(saved)
+    assert after.states() == {before.active_id: KeyState.OLD, prepared: KeyState.ACTIVE}
+    assert before.refresh()
+
+
+def test_the_life_of_a_key(saved: Path) -> None:
+    running = KeyRing.load(saved)
+    first, wrapped = running.active_id, running.wrap(SECRET, CONTEXT)
+    with pytest.raises(faults.Invalid, match="is active, not old"):
+        change_file(saved, lambda ring: ring.retire(first))
+    rotate_file(saved)
+    with pytest.raises(faults.Invalid, match="is old, not retired"):
+        change_file(saved, lambda ring: ring.destroy(first))
+    change_file(saved, lambda ring: ring.retire(first))
+    retired = KeyRing.load(saved)
+    assert retired.states()[first] is KeyState.RETIRED
+    assert retired.unwrap(wrapped, CONTEXT) == SECRET
+    change_file(saved, lambda ring: ring.destroy(first))
+    assert first not in KeyRing.load(saved).states()
+    assert running.refresh()
+    assert running.is_destroyed(wrapped)
+    with pytest.raises(faults.NotFound):
+        running.unwrap(wrapped, CONTEXT)
+    with pytest.raises(faults.NotFound):
+        change_file(saved, lambda ring: ring.retire(first))
+
+
+def test_a_key_that_vanished_without_being_destroyed_is_not_forgotten(saved: Path) -> None:
+    backup = saved.read_bytes()
+    rotate_file(saved)
+    running = KeyRing.load(saved)
+    write_private(saved, backup)
+    assert not running.refresh()
+    assert len(running.states()) == 2
+
+
+def test_what_an_old_key_wrapped_is_wrapped_anew(saved: Path) -> None:
+    ring = KeyRing.load(saved)
+    wrapped = ring.wrap(SECRET, CONTEXT)
+    assert ring.is_current(wrapped)
+    ring.rotate()
+    assert not ring.is_current(wrapped)
+    anew = ring.rewrap(wrapped, CONTEXT)
+    assert ring.is_current(anew)
+    assert ring.unwrap(anew, CONTEXT) == SECRET
+
+
+@pytest.mark.parametrize("step", ["open", "fsync", "replace"])
+def test_a_change_that_dies_anywhere_loses_no_key(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    before = KeyRing.load(saved).states()
+
+    class Died(Exception):
+        pass
+
+    def die(*_arguments: object, **_options: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched:
+        if step == "replace":
+            patched.setattr(Path, "replace", die)
+        else:
+            real = getattr(os, step)
+            made = str(saved.with_name(saved.name + ".new"))
+            patched.setattr(
+                os,
+                step,
+                lambda *a, **o: die() if step == "fsync" or str(a[0]) == made else real(*a, **o),
+            )
+        with pytest.raises(Died):
+            rotate_file(saved)
+    assert KeyRing.load(saved).states() == before
+    rotate_file(saved)
+    assert list(KeyRing.load(saved).states().values()) == [KeyState.OLD, KeyState.ACTIVE]
+
+
+def test_changes_at_the_same_time_all_count(saved: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        active = set(pool.map(lambda _: rotate_file(saved), range(16)))
+    assert len(active) == 16
+    assert active < set(KeyRing.load(saved).states())

@@ -143,7 +143,8 @@ def test_containers_are_confined(name: str) -> None:
     assert service["tmpfs"] and "privileged" not in service
     assert service["restart"] == ("no" if name in ONCE else "unless-stopped")
     writable = [volume for volume in service["volumes"] if not volume.endswith(":ro")]
-    data = {"init": ["keys", "peers"], "metaservice": ["meta"]} | {node: [node] for node in NODES}
+    data = {"init": ["keys", "peers"], "accounts": ["keys"], "metaservice": ["meta"]}
+    data |= {node: [node] for node in NODES}
     assert [volume.split(":")[0] for volume in writable] == data.get(name, [])
 
 

@@ -7,6 +7,7 @@ folder, compared with what was acknowledged.
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from random import Random
@@ -25,6 +26,7 @@ from metaservice.journal import blobs, ensemble, service
 from metaservice.journal.blobs import BlobKeeper
 from metaservice.journal.recovery import Recovery, Report
 from metaservice.journal.service import JournalOptions, MetadataJournal
+from metaservice.journal.wrapping import is_current, master_keys
 from metaservice.kv.interface import CommitOutcome, Mutation
 from metaservice.kv.rocks import RocksStore
 from metaservice.operations.nodes import CLUSTER_ID
@@ -505,3 +507,28 @@ async def test_random_troubles_lose_nothing_acknowledged(
     assert {key: rows.get(key) for key in known} == known
     assert report.losses == [], f"seed {seed}"
     assert Method.JOURNAL_APPEND in {call for n in nodes.all.values() for call in n.calls}
+
+
+async def test_after_a_rotation_the_header_needs_only_the_new_master_key(
+    lives: Callable[..., Awaitable[Service]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring, nodes = KeyRing({b"key1": bytes(32)}, b"key1"), FakeNodes()
+    monkeypatch.setattr(sys.modules[__name__], "RING", ring)
+    service = await lives(nodes)
+    await service.put_many(20)
+    ring.rotate()
+    header = service.journal.writer.header
+    assert header is not None and header.checkpoints and not is_current(header, ring)
+    await service.journal.step()
+    header = service.journal.writer.header
+    assert header is not None and master_keys(header) == {ring.active_id}
+    version = header.version
+    await service.journal.step()
+    assert service.journal.writer.header.version == version
+    await service.put_many(20, "after")
+    await service.stop()
+    new = bytes.fromhex(ring.active_id)
+    alone = KeyRing({new: ring._keys[new]}, new)  # the old key is gone for good
+    monkeypatch.setattr(sys.modules[__name__], "RING", alone)
+    rows, _ = await recover(tmp_path / "copy", nodes)
+    assert rows.items() >= service.acknowledged.items()

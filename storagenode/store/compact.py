@@ -16,6 +16,7 @@ from storagenode.store.record import Record
 log = logging.getLogger(__name__)
 
 LIVE_SHARE_MAX = 0.5  # emptier extents are worth copying
+EXTENTS_AT_ONCE_MAX = 16  # of a full disk, whose clients wait for room
 
 
 class Compactor:
@@ -42,15 +43,27 @@ class Compactor:
         if not sparse:
             return given_back
         extent = min(sparse, key=lambda candidate: candidate.live_bytes)
-        for record, table in list(scan_blocking(extent)):
+        if extent.live_bytes > disk.room_for_moves_bytes:
+            raise faults.Full(str(disk.settings.folder))  # half of it would be no help
+        for record, table in await self._scan(extent):
             found = disk.lookup(record.blob_id, record.index)
             if table is not None and found is not None and found[0] == record:
                 await self._move(extent, record, table)
         return given_back + await disk.drop_empty_extents()
 
+    async def _scan(self, extent: Extent) -> list[tuple[Record, bytes | None]]:
+        extent.readers += 1
+        try:
+            found: list[tuple[Record, bytes | None]] = await self._disk.run_scrub(
+                list, scan_blocking(extent)
+            )
+            return found
+        finally:
+            extent.readers -= 1
+
     async def _move(self, source: Extent, record: Record, table: bytes) -> None:
         disk = self._disk
-        target, offset = await disk.reserve(record.record_bytes, is_move=True)
+        target, offset = await disk.reserve(record.record_bytes, move_bytes=source.live_bytes)
         moved = Record(
             record.blob_id, record.index, target.number, offset, record.fragment_bytes,
             record.cell_bytes, record.block_bytes, record.identity_bytes, record.written_ns,
@@ -95,11 +108,15 @@ def _is_intact(record: Record, table: bytes, data: memoryview) -> bool:
 
 
 async def compact_all(disks: list[Disk], pool: BufferPool) -> int:
-    """Compact every disk once; a full one is left as it is. Returns the bytes given back."""
+    """Compact every disk once, a full one until it is not; returns the bytes given back."""
     given_back = 0
     for disk in disks:
         try:
-            given_back += await Compactor(disk, pool).run_once()
+            for _ in range(EXTENTS_AT_ONCE_MAX):
+                gained = await Compactor(disk, pool).run_once()
+                given_back += gained
+                if not gained or disk.condition != "full":
+                    break
         except faults.Full:
             log.warning("no room to compact", extra={"disk": str(disk.settings.folder)})
     return given_back

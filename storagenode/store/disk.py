@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 from common import fault_points, faults
 from common.buffers import Buffer, BufferPool
 from common.clock import Clock
-from storagenode.store.extents import Extent, Extents, as_fault, scan_blocking
+from storagenode.store.extents import Extent, Extents, as_fault
 from storagenode.store.files import PAGE, Files, align
 from storagenode.store.health import Counters, DiskHealth
 from storagenode.store.identity import load_identity, save_identity
 from storagenode.store.index import Index, Tombstone
 from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
+from storagenode.store.recover import recover_blocking
 from storagenode.store.settings import DiskSettings
 from storagenode.store.verify import Verdict, buffer_bytes, verify_all_blocking
 from storagenode.store.writes import Write, joined, read_blocking, read_now
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 DAMAGED_MAX = 10_000
-BORROWED_SHARE_MAX = 0.5  # of the reserve, by moves; the journal may take more
+BORROWED_SHARE_MAX = 0.75  # of the reserve, by moves; the journal may take more
 TOMBSTONE_KEEP_NS = 7 * 86_400 * 10**9
 
 
@@ -97,42 +98,12 @@ class Disk:
             return Index(folder)
 
     def _recover(self) -> None:
-        """Scan extents that the index may not know wholly; count what is live."""
-        closed = self.index.closed_extents()
-        self.extents.numbers_used = max(closed, default=0)
-        for number, extent in self.extents.by_number.items():
-            if number in closed:
-                extent.is_closed = True
-                extent.used_bytes = extent.file.size_bytes
-                continue
-            found, dead = 0, []
-            for record, table in scan_blocking(extent):
-                if table is not None and self.is_dead(record):
-                    dead.append(record)
-                elif table is not None:
-                    self.index.put(record, table)
-                    found += 1
-            # Their marks were lost with the power; without them they would be found again once
-            # their tombstones are forgotten.
-            self._mark_dead_blocking(dead)
-            log.info("scanned extent", extra={"extent": number, "fragments": found})
-        missing: dict[int, int] = {}
-        for record in self.index.all():
-            self.fragment_count += 1  # as many as rows, whatever became of their extents
-            owner = self.extents.by_number.get(record.extent)
-            if owner is None:
-                # Its number is not given again: rows of what was lost would name what is new.
-                self.extents.numbers_used = max(self.extents.numbers_used, record.extent)
-                missing[record.extent] = missing.get(record.extent, 0) + 1
-                continue
-            owner.live_bytes += record.record_bytes
-            # A damaged header ends the scan early; what lies behind it is not free.
-            owner.used_bytes = max(owner.used_bytes, record.offset + record.record_bytes)
-        for number, count in missing.items():
-            log.error("an extent is missing", extra={"extent": number, "fragments": count})
-        unfinished = [e for e in self.extents.by_number.values() if not e.is_closed]
-        if unfinished:
-            self.extents.active = max(unfinished, key=lambda extent: extent.number)
+        try:
+            self.fragment_count = recover_blocking(
+                self.extents, self.index, self.is_dead, self._mark_dead_blocking
+            )
+        except OSError as error:
+            self.fail(str(error))
 
     def is_dead(self, record: Record) -> bool:
         """Whether a record found in an extent was deleted, or written anew elsewhere since."""
@@ -195,19 +166,29 @@ class Disk:
         beyond = max(0, int(self._room_bytes * self.settings.share))
         return beyond + (0 if self._is_borrowed else self.extents.free_bytes)
 
-    async def reserve(self, record_bytes: int, *, is_move: bool = False) -> tuple[Extent, int]:
+    @property
+    def room_for_moves_bytes(self) -> int:
+        """What moves may take: beyond the reserve, of it, and of the active extent."""
+        return max(0, self._room_bytes + self._lent_bytes) + self.extents.free_bytes
+
+    @property
+    def _lent_bytes(self) -> int:
+        return int(BORROWED_SHARE_MAX * self.settings.reserve_bytes)
+
+    async def reserve(self, record_bytes: int, *, move_bytes: int = 0) -> tuple[Extent, int]:
         """Hand out space for a fragment. raises Full, Unavailable
 
-        is_move  it replaces one here: then a part of the reserve may be used, since a full disk
-                 gets its space back by moving what lives out of extents with much that is dead
+        move_bytes  it replaces one here, and so much is still to be moved like it: then a part of
+                    the reserve may be used, and for a small extent, since a full disk gets its
+                    space back by moving what lives out of extents with much that is dead
         """
         self.check_up()
         while not self.extents.fits(record_bytes):
             if self._rolling is None:
-                self._rolling = self._loop.create_task(self._roll(record_bytes, is_move))
+                self._rolling = self._loop.create_task(self._roll(record_bytes, move_bytes))
             rolling = self._rolling
             await asyncio.shield(rolling)
-        if not is_move:
+        if not move_bytes:
             if self._is_borrowed and self._room_bytes < 0:
                 self._fill_up()
                 raise faults.Full(str(self.settings.folder))
@@ -215,22 +196,30 @@ class Disk:
             self._state = "up" if self._state == "read_only" else self._state
         return self.extents.reserve(record_bytes)
 
-    async def _roll(self, record_bytes: int, is_move: bool) -> None:
+    async def _roll(self, record_bytes: int, move_bytes: int) -> None:
         """Preallocate the next extent and make it the active one."""
         try:
-            missing = max(0, self.settings.extent_bytes - self._room_bytes)
-            if missing > (BORROWED_SHARE_MAX * self.settings.reserve_bytes if is_move else 0):
+            size = max(self.settings.extent_bytes, record_bytes)
+            is_borrowed = self._room_bytes < size
+            if is_borrowed and move_bytes:
+                size = max(record_bytes, min(size, move_bytes))
+            lent_bytes = self._lent_bytes if move_bytes else 0
+            if self._room_bytes + lent_bytes < size:
                 self._fill_up()
                 raise faults.Full(str(self.settings.folder))
             try:
                 extent = await self._loop.run_in_executor(
-                    self._writer, self.extents.make_blocking, record_bytes
+                    self._writer, self.extents.make_blocking, size
                 )
             except OSError as error:
                 raise as_fault(error, "new extent", self._fill_up) from error
+            if self._room_bytes + lent_bytes < 0:  # others have taken the same room meanwhile
+                await self._loop.run_in_executor(self._writer, self.extents.remove_blocking, extent)
+                self._fill_up()
+                raise faults.Full(str(self.settings.folder))
             previous = self.extents.active
             self.extents.roll(extent)
-            self._is_borrowed = missing > 0
+            self._is_borrowed = is_borrowed
             if previous is not None:
                 self.close_if_done(previous)
         finally:

@@ -74,11 +74,11 @@ class Extents:
         return active, offset
 
     def make_blocking(self, size: int) -> Extent:
-        """Preallocate an extent; the caller makes it active with `roll`. raises OSError"""
+        """Preallocate an extent of a size; `roll` makes it the active one. raises OSError"""
         number = max(self.by_number, default=0)
         number = max(number, self.numbers_used) + 1
         path = self._folder / f"{number:08d}.extent"
-        file = self._files.create(path, max(self.extent_bytes, size))
+        file = self._files.create(path, size)
         return Extent(number, path, file)
 
     def roll(self, extent: Extent) -> None:

@@ -29,6 +29,8 @@ async def rebuild(disk: Disk, clock: Clock) -> int:
             records: list[tuple[Record, bytes | None]] = await disk.run_scrub(
                 list, scan_blocking(extent)
             )
+            if not extent.is_closed:  # what was whole may never have been synced
+                await disk.run_scrub(extent.file.sync)
         except (OSError, faults.Corrupt) as error:
             log.error("an extent cannot be read: %s", error, extra={"extent": extent.number})
             continue
@@ -62,3 +64,8 @@ def _count_again(disk: Disk) -> None:
         unfinished = [extent for extent in extents.by_number.values() if not extent.is_closed]
         if unfinished:
             extents.active = max(unfinished, key=lambda extent: extent.number)
+    for extent in extents.by_number.values():
+        if extent.is_closed:
+            disk.index.close_extent(extent.number)
+        else:
+            disk.close_if_done(extent)

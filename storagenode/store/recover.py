@@ -1,0 +1,80 @@
+"""What a disk's extents hold when it is opened: unfinished ones are scanned, live bytes counted.
+
+Afterwards at most one extent is open for new fragments. A process that was killed leaves others
+that were never closed; open for good, they would neither be compacted nor removed.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from storagenode.store.extents import Extent, Extents, scan_blocking
+from storagenode.store.index import Index
+from storagenode.store.record import Record
+
+log = logging.getLogger(__name__)
+
+
+def recover_blocking(
+    extents: Extents,
+    index: Index,
+    is_dead: Callable[[Record], bool],
+    mark_dead: Callable[[Sequence[Record]], None],
+) -> int:
+    """Bring the extents' figures and the index up to date; returns how many fragments there are.
+
+    raises   Corrupt (the index cannot be read to its end), OSError (an extent does not sync)
+    """
+    closed = index.closed_extents()
+    extents.numbers_used = max(closed, default=0)
+    for number, extent in extents.by_number.items():
+        if number in closed:
+            extent.is_closed = True
+            extent.used_bytes = extent.file.size_bytes
+            continue
+        found, dead = 0, []
+        for record, table in scan_blocking(extent):
+            if table is not None and is_dead(record):
+                dead.append(record)
+            elif table is not None:
+                index.put(record, table)
+                found += 1
+        if found:
+            # What was whole may never have been synced, and is answered for from now on.
+            extent.file.sync()
+        # Their marks were lost with the power; without them they would be found again once
+        # their tombstones are forgotten.
+        mark_dead(dead)
+        log.info("scanned extent", extra={"extent": number, "fragments": found})
+    count = _count_live(extents, index)
+    _close_all_but_one(extents, index)
+    return count
+
+
+def _count_live(extents: Extents, index: Index) -> int:
+    count = 0
+    missing: dict[int, int] = {}
+    for record in index.all():
+        count += 1  # as many as rows, whatever became of their extents
+        owner = extents.by_number.get(record.extent)
+        if owner is None:
+            # Its number is not given again: rows of what was lost would name what is new.
+            extents.numbers_used = max(extents.numbers_used, record.extent)
+            missing[record.extent] = missing.get(record.extent, 0) + 1
+            continue
+        owner.live_bytes += record.record_bytes
+        # A damaged header ends the scan early; what lies behind it is not free.
+        owner.used_bytes = max(owner.used_bytes, record.offset + record.record_bytes)
+    for number, fragments in missing.items():
+        log.error("an extent is missing", extra={"extent": number, "fragments": fragments})
+    return count
+
+
+def _close_all_but_one(extents: Extents, index: Index) -> None:
+    unfinished: list[Extent] = [e for e in extents.by_number.values() if not e.is_closed]
+    if not unfinished:
+        return
+    extents.active = max(unfinished, key=lambda extent: extent.number)
+    for extent in unfinished:
+        if extent is not extents.active:
+            extent.is_closed = True
+            index.close_extent(extent.number)

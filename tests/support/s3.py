@@ -6,7 +6,7 @@ import http.client
 import re
 import tomllib
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,10 +92,12 @@ def presigned(client: Any, method: str, **options: Any) -> str:
     return "/" + url.split("/", 3)[3]
 
 
-def node_bytes_read(cluster: Cluster) -> int:
-    """Fragment bytes that all nodes have handed out since they were started."""
+def node_bytes_read(cluster: Cluster, away: Iterable[str] = ()) -> int:
+    """Fragment bytes that all nodes but those away have handed out since they were started."""
     total = 0
     for path in sorted((cluster.data / "config").glob("node-*.toml")):
+        if path.stem in away:
+            continue
         port = tomllib.loads(path.read_text())["admin_port"]
         address = f"http://127.0.0.1:{port}/metrics"
         with urllib.request.urlopen(address, timeout=HTTP_TIMEOUT_S) as reply:

@@ -1,7 +1,8 @@
 """Signature Version 4: who sent a request, and that nobody changed it.
 
 Two forms: the Authorization header, and the query string of presigned URLs. The canonical request
-is made from the bytes as they came: S3 encodes a path once and normalises nothing. Unlike other
+is made from the bytes as they came: S3 encodes a path once and normalises nothing. Clients that
+encode a path otherwise sign it as they send it; that is accepted, too. Unlike other
 services' signers S3 wants every x-amz- header signed. source  AWS Signature Version 4 for S3,
 "Authenticating Requests" in the S3 API reference.
 """
@@ -268,10 +269,8 @@ class Verifier:
         """
         method, raw_path, raw_query = request
         _check_signed_headers(claim, headers)
-        canonical = "\n".join(
+        rest = "\n".join(
             (
-                method,
-                canonical_path(raw_path),
                 canonical_query(raw_query, without_signature=claim.is_presigned),
                 *[f"{name}:{_trimmed(headers.get(name, ''))}" for name in claim.signed_headers],
                 "",
@@ -279,10 +278,18 @@ class Verifier:
                 claim.payload_hash,
             )
         )
-        to_sign = string_to_sign(claim.timestamp, claim.scope, canonical)
         key = self._keys.get(claim.scope, credential.secret_key)
+        path = canonical_path(raw_path)
+        canonical = f"{method}\n{path}\n{rest}"
+        to_sign = string_to_sign(claim.timestamp, claim.scope, canonical)
         expected = hmac.digest(key, to_sign.encode(), "sha256").hex()
-        if not hmac.compare_digest(expected.encode(), claim.signature.encode()):
+        if not _is_same(expected, claim.signature) and path != raw_path:
+            for other in other_paths(raw_path):
+                text = string_to_sign(claim.timestamp, claim.scope, f"{method}\n{other}\n{rest}")
+                signature = hmac.digest(key, text.encode(), "sha256").hex()
+                if _is_same(signature, claim.signature):
+                    expected = signature
+        if not _is_same(expected, claim.signature):
             raise errors.SignatureDoesNotMatch(
                 AWSAccessKeyId=claim.scope.access_key,
                 StringToSign=to_sign,
@@ -306,6 +313,10 @@ class Verifier:
         return hmac.digest(self._keys.get(scope, secret), text.encode(), "sha256").hex()
 
 
+def _is_same(expected: str, given: str) -> bool:
+    return hmac.compare_digest(expected.encode(), given.encode())
+
+
 def string_to_sign(timestamp: str, scope: Scope, canonical: str) -> str:
     """The text that a request's signature is made over."""
     digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
@@ -321,6 +332,16 @@ def canonical_path(raw: str) -> str:
     if _PATH_SAFE.issuperset(data) and "%" not in raw:
         return raw
     return quote_from_bytes(unquote_to_bytes(data), safe="/-._~")
+
+
+def other_paths(raw: str) -> tuple[str, ...]:
+    """Other forms of a path that signers sign: as it was sent, and with `%2F` kept encoded.
+
+    Each stands for this path alone, which names the same key however it is encoded: a signature
+    over one of them is good for nothing else.
+    """
+    segments = re.split("(?i:%2f)", raw)
+    return raw, "%2F".join(canonical_path(segment) for segment in segments)
 
 
 def canonical_query(raw: str, *, without_signature: bool = False) -> str:

@@ -68,6 +68,22 @@ def test_streamed_uploads_are_verified(s3: Any, bucket: str, scheme: str) -> Non
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x" * 200_000
 
 
+@pytest.mark.parametrize(
+    ("sent", "key"),
+    [("a%2Fb", "a/b"), ("%c3%a9%2f", "é/"), ("%41%7e", "A~"), ("1+1", "1+1"), ("%252F", "%2F")],
+)
+def test_odd_encodings_of_a_path_name_the_same_key(
+    cluster: Cluster, s3: Any, bucket: str, sent: str, key: str
+) -> None:
+    target = f"/{bucket}/{sent}"
+    assert send_signed(cluster, "PUT", target, body=b"x").status == 200
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [key]
+    assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"x"
+    unsigned = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
+    assert send_signed(cluster, "PUT", target, unsigned, b"y").status == 200
+    assert send_signed(cluster, "GET", target).body == b"y"
+
+
 def test_anonymous_is_403(cluster: Cluster, s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     for method, target in (("GET", "/"), ("GET", f"/{bucket}"), ("GET", f"/{bucket}/k"),

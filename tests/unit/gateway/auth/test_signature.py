@@ -22,7 +22,7 @@ from gateway.auth.chunked import ChunkDecoder, ChunkSigner
 from gateway.auth.credentials import Credential
 from gateway.auth.signature import Scope, Verified, Verifier, read_claim
 from gateway.s3 import errors
-from gateway.s3.address import parse_query
+from gateway.s3.address import Addressing, parse_query
 
 ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 CREDENTIAL = Credential(ACCESS_KEY, SECRET_KEY, "1", "c", "d", "arn")
@@ -182,6 +182,56 @@ def test_what_botocore_signs_is_accepted(method: str, key: str, value: str, pres
         method, f"/bucket/{quoted}?prefix=a%20b&x=", {"x-amz-meta-a": value}, 60 if presign else 0
     )
     verify(method, path, query, headers, RealClock())
+
+
+# What is sent, what is signed (None: what is sent), and the key that is meant.
+ODD_PATHS = [
+    ("/bucket/a%2Fb", None, "a/b"),
+    ("/bucket/a%2Fb", "/bucket/a/b", "a/b"),
+    ("/bucket/a%2fb", None, "a/b"),
+    ("/bucket/a%2fb", "/bucket/a%2Fb", "a/b"),
+    ("/bucket/a%2fb", "/bucket/a/b", "a/b"),
+    ("/bucket/%c3%a9", None, "\u00e9"),
+    ("/bucket/%c3%a9", "/bucket/%C3%A9", "\u00e9"),
+    ("/bucket/%41%7e%2d", None, "A~-"),
+    ("/bucket/%41%7e%2d", "/bucket/A~-", "A~-"),
+    ("/bucket/a+b", None, "a+b"),
+    ("/bucket/a+b", "/bucket/a%2Bb", "a+b"),
+    ("/bucket/a%2Bb", None, "a+b"),
+    ("/bucket/a%20b", None, "a b"),
+    ("/bucket/a(1)!*'", None, "a(1)!*'"),
+    ("/bucket/a(1)!*'", "/bucket/a%281%29%21%2A%27", "a(1)!*'"),
+    ("/bucket/a%252Fb", None, "a%2Fb"),
+    ("/bucket//a/../b", None, "/a/../b"),
+    ("/bucket/%2e%2E/a", None, "../a"),
+]
+
+
+@pytest.mark.parametrize("presign", [0, 60])
+@pytest.mark.parametrize(("sent", "signed", "key"), ODD_PATHS)
+def test_a_path_may_be_signed_as_it_is_sent(
+    sent: str, signed: str | None, key: str, presign: int
+) -> None:
+    _, query, headers = signed_by_botocore("GET", signed or sent, {}, presign)
+    verify("GET", sent, query, headers, RealClock())
+    assert Addressing([]).resolve("s3.example.com", sent).key == key
+
+
+@pytest.mark.parametrize(
+    ("signed", "sent"),
+    [
+        ("/bucket/a%2Fb", "/bucket/a%252Fb"),
+        ("/bucket/a%252Fb", "/bucket/a%2Fb"),
+        ("/bucket/a+b", "/bucket/a%20b"),
+        ("/bucket/a%2Bb", "/bucket/a%20b"),
+        ("/bucket/a%2Fb", "/bucket/a//b"),
+        ("/bucket/a%2e", "/bucket/a%2e%2e"),
+    ],
+)
+def test_an_odd_path_signs_no_other_key(signed: str, sent: str) -> None:
+    _, query, headers = signed_by_botocore("GET", signed, {})
+    with pytest.raises(errors.SignatureDoesNotMatch):
+        verify("GET", sent, query, headers, RealClock())
 
 
 @pytest.mark.parametrize("presign", [0, 60])

@@ -15,6 +15,7 @@
   r     upload_id, chunk                           PartsRef: runs of a very irregular upload
   o     blob_id                                    BlobOwner: the blob is referenced
   g     due time, random                           Garbage
+  G     disk_id, random                            Garbage of a disk that was away, kept for it
   s     session_id                                 Session
   t     transaction_id                             first reply of a write
   a     account_id                                 Account
@@ -153,6 +154,10 @@ def blob_owner(blob_id: bytes) -> bytes:
 
 def garbage(due_ns: int, random: bytes) -> bytes:
     return b"g" + uint64(due_ns) + random
+
+
+def kept_garbage(disk_id: int, random: bytes) -> bytes:
+    return b"G" + uint64(disk_id) + random
 
 
 def session(session_id: int) -> bytes:

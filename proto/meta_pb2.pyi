@@ -1600,15 +1600,21 @@ class ListGarbage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
+    DISK_IDS_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
+    @_builtins.property
+    def disk_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """what was kept for these disks, instead of what is due"""
+
     def __init__(
         self,
         *,
         limit: _builtins.int = ...,
+        disk_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_ids", b"disk_ids", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1719,7 +1725,7 @@ class FinishGarbage(_message.Message):
     def blob_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
     def postponed(self) -> _containers.RepeatedCompositeFieldContainer[Global___GarbageEntry]:
-        """rows to try again later, with the blobs and disks that are left"""
+        """rows to keep for disks that are away, with the blobs left there"""
 
     def __init__(
         self,
@@ -1837,20 +1843,26 @@ class MarkWalked(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    AWAY_DISK_IDS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     finished: _builtins.bool
     @_builtins.property
     def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def away_disk_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """with `finished`: kept to be walked when they return"""
+
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
         nodes: _abc.Iterable[_builtins.str] | None = ...,
         finished: _builtins.bool = ...,
+        away_disk_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "nodes", b"nodes", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["away_disk_ids", b"away_disk_ids", "finished", b"finished", "nodes", b"nodes", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

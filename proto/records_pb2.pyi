@@ -699,9 +699,15 @@ class Garbage(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     DUE_NS_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    DISK_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.bytes
     """parts still to be expanded"""
     due_ns: _builtins.int
+    disk_id: _builtins.int
+    """kept for this disk, which was away: no other holds any of it"""
+    session_id: _builtins.int
+    """kept for a disk: it must still be walked for this ended session"""
     @_builtins.property
     def blobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlobRef]: ...
     @_builtins.property
@@ -715,10 +721,12 @@ class Garbage(_message.Message):
         upload_id: _builtins.bytes = ...,
         due_ns: _builtins.int = ...,
         keep: _abc.Iterable[Global___PartRun] | None = ...,
+        disk_id: _builtins.int = ...,
+        session_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "due_ns", b"due_ns", "keep", b"keep", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "disk_id", b"disk_id", "due_ns", b"due_ns", "keep", b"keep", "session_id", b"session_id", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

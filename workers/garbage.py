@@ -3,7 +3,8 @@
 Two kinds of work. Garbage rows name blobs that a commit stopped naming; when they are due their
 fragments are deleted on every disk, then the row. Ended writer sessions may have left blobs that
 no commit ever named: each node is walked for the session's blobs, and those without an owner row
-are deleted. Both only ever delete what the metadata service says; a node that is away is met again.
+are deleted. Both only ever delete what the metadata service says. What could not be done on a disk
+that is away is kept for it, apart from the rest, until it returns or is removed.
 """
 
 import logging
@@ -26,6 +27,7 @@ PAGES_PER_ROUND = 100
 SESSIONS_PER_ROUND = 20
 ROWS_PER_FINISH = 20
 FRAGMENTS_PER_PAGE = 500
+REACHABLE = (records_pb2.Disk.UP, records_pb2.Disk.READ_ONLY, records_pb2.Disk.DRAINING)
 
 DELETED = Counter("ostraka_fragments_collected", "Fragments deleted by the collector", ["reason"])
 
@@ -61,7 +63,8 @@ class GarbageCollector:
             if not listed.entries:
                 break
             finished += await self._collect_rows(listed.entries)
-        return finished + await self._collect_orphans()
+        finished += await self._collect_orphans()
+        return finished + await self._collect_kept()
 
     async def _hold_lease(self) -> bool:
         request = meta_pb2.AcquireLease(name=LEASE, holder=self._holder, seconds=LEASE_S)
@@ -85,6 +88,52 @@ class GarbageCollector:
             await self._meta.call(Method.FINISH_GARBAGE, request)
             finished += len(request.rows)
         return finished
+
+    async def _collect_kept(self) -> int:
+        """Do what was kept for disks that have returned; forget what was kept for removed ones."""
+        disks = {disk.disk_id: disk for disk in self._nodes.disks() if self._is_decided(disk)}
+        finished = 0
+        for _ in range(PAGES_PER_ROUND):
+            if not disks or not await self._hold_lease():
+                break
+            request = meta_pb2.ListGarbage(limit=ROWS_PER_PAGE, disk_ids=sorted(disks))
+            listed: meta_pb2.ListGarbageReply = await self._meta.call(Method.LIST_GARBAGE, request)
+            if not listed.entries:
+                break
+            by_disk: dict[int, list[meta_pb2.GarbageEntry]] = {}
+            for entry in listed.entries:
+                by_disk.setdefault(entry.garbage.disk_id, []).append(entry)
+            for disk_id, entries in by_disk.items():
+                done = await self._collect_of(disks[disk_id], entries)
+                if len(done) < len(entries):
+                    del disks[disk_id]  # it is away again: the next round
+                for begin in range(0, len(done), ROWS_PER_FINISH):
+                    rows = done[begin : begin + ROWS_PER_FINISH]
+                    await self._meta.call(Method.FINISH_GARBAGE, meta_pb2.FinishGarbage(rows=rows))
+                finished += len(done)
+        return finished
+
+    def _is_decided(self, disk: records_pb2.Disk) -> bool:
+        """Whether what was kept for a disk can be done, or need not be any more."""
+        if disk.state == records_pb2.Disk.REMOVED:
+            return True
+        return disk.state in REACHABLE and self._nodes.client_of(disk.disk_id) is not None
+
+    async def _collect_of(
+        self, disk: records_pb2.Disk, entries: list[meta_pb2.GarbageEntry]
+    ) -> list[bytes]:
+        """Delete what was kept for one disk; returns the rows that are done."""
+        if disk.state == records_pb2.Disk.REMOVED:
+            return [entry.row for entry in entries]
+        of_blobs = [entry for entry in entries if not entry.garbage.session_id]
+        blobs = [blob for entry in of_blobs for blob in entry.garbage.blobs]
+        done: list[bytes] = []
+        if not await self._delete_blobs(blobs):
+            done += [entry.row for entry in of_blobs]
+        for entry in entries:
+            if entry.garbage.session_id and await self._walk(entry.garbage.session_id, disk):
+                done.append(entry.row)
+        return done
 
     async def _expand(self, row: bytes) -> None:
         """Turn an upload into rows of blobs, which the next page brings."""
@@ -138,26 +187,29 @@ class GarbageCollector:
         for session in listed.sessions:
             walked = set(session.walked_nodes)
             to_walk = [disk for disk in self._nodes.disks() if str(disk.disk_id) not in walked]
-            done = [str(disk.disk_id) for disk in to_walk if await self._walk(session, disk)]
-            is_finished = len(done) == len(to_walk)
+            away = [
+                disk.disk_id
+                for disk in to_walk
+                if not await self._walk(session.session_id, disk)
+            ]  # fmt: skip
             fault_points.reach("orphans.after_fragments")
             await self._meta.call(
                 Method.MARK_WALKED,
                 meta_pb2.MarkWalked(
-                    session_id=session.session_id, nodes=done, finished=is_finished
+                    session_id=session.session_id, finished=True, away_disk_ids=away
                 ),
             )
-            finished += is_finished
+            finished += 1
         return finished
 
-    async def _walk(self, session: records_pb2.Session, disk: records_pb2.Disk) -> bool:
+    async def _walk(self, session_id: int, disk: records_pb2.Disk) -> bool:
         """Delete a session's unnamed blobs from one disk; False if the disk is away."""
         if disk.state == records_pb2.Disk.REMOVED:
             return True
         client = self._nodes.client_of(disk.disk_id)
         if client is None:
             return False
-        after, prefix = b"", session.session_id.to_bytes(8, "big")
+        after, prefix = b"", session_id.to_bytes(8, "big")
         while True:
             try:
                 page = await client.list_fragments(
@@ -191,7 +243,7 @@ class GarbageCollector:
 
 
 def _finish_request(entries: list[meta_pb2.GarbageEntry], away: set[int]) -> meta_pb2.FinishGarbage:
-    """Rows to forget, and rows to keep for later with what is left on disks that are away."""
+    """Rows to forget, and rows of which something is to be kept for disks that are away."""
     request = meta_pb2.FinishGarbage()
     for entry in entries:
         left = [blob for blob in entry.garbage.blobs if away.intersection(blob.disk_ids)]
@@ -203,6 +255,6 @@ def _finish_request(entries: list[meta_pb2.GarbageEntry], away: set[int]) -> met
                 rest.disk_ids[:] = [disk_id if disk_id in away else 0 for disk_id in blob.disk_ids]
         else:
             request.rows.append(entry.row)
-        gone = {blob.blob_id for blob in entry.garbage.blobs} - {blob.blob_id for blob in left}
-        request.blob_ids.extend(sorted(gone))
+        # Also of those with a fragment left: that is kept by its disk's row from now on.
+        request.blob_ids.extend(sorted({blob.blob_id for blob in entry.garbage.blobs}))
     return request

@@ -15,11 +15,11 @@ from metaservice.operations import repairs
 from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2
 
-POSTPONE_NS = 300 * 10**9  # until a row with a disk away is tried again
 EXPAND_PARTS_MAX = 50  # parts of an upload that one commit turns into blob garbage
 BLOBS_PER_ROW = 50  # so that finishing one row stays a small commit
 FINISHED_AT_ONCE_MAX = 2000  # rows and blobs of one commit
-BEGIN = b"g"
+BEGIN, KEPT = b"g", b"G"
+ROWS_READ_MAX = 1000
 PENDING = keys.single("garbage_rows")
 
 
@@ -72,9 +72,14 @@ class GarbageQueue:
     async def list_garbage(
         self, transaction: Transaction, request: meta_pb2.ListGarbage
     ) -> meta_pb2.ListGarbageReply:
-        """What is due now, oldest first, and how many rows wait, due or not."""
+        """What is due now, oldest first, and how many rows wait, due or not.
+
+        With disk_ids: what was kept for these disks while they were away, instead.
+        """
         reply = meta_pb2.ListGarbageReply(pending=await pending_count(transaction))
-        if request.limit:
+        if request.disk_ids:
+            reply.entries.extend(await _kept(transaction, request))
+        elif request.limit:
             now_ns = transaction.now_ns
             end = keys.garbage(now_ns + 1, b"")
             rows = await transaction.scan(self._begin, end, request.limit)
@@ -82,6 +87,26 @@ class GarbageQueue:
             for row, value in rows:
                 reply.entries.add(row=row, garbage=records_pb2.Garbage.FromString(value))
         return reply
+
+
+async def _kept(
+    transaction: Transaction, request: meta_pb2.ListGarbage
+) -> list[meta_pb2.GarbageEntry]:
+    entries: list[meta_pb2.GarbageEntry] = []
+    for disk_id in request.disk_ids:
+        left = min(request.limit, ROWS_READ_MAX) - len(entries)
+        if left <= 0:
+            break
+        prefix = keys.kept_garbage(disk_id, b"")
+        for row, value in await transaction.scan(prefix, keys.after(prefix), left):
+            garbage = records_pb2.Garbage.FromString(value)
+            entries.append(meta_pb2.GarbageEntry(row=row, garbage=garbage))
+    return entries
+
+
+def keep_walk(transaction: Transaction, disk_id: int, session_id: int) -> None:
+    """Note that a disk which is away must be walked for an ended session when it returns."""
+    _keep(transaction, records_pb2.Garbage(disk_id=disk_id, session_id=session_id))
 
 
 async def pending_count(transaction: Transaction) -> int:
@@ -128,9 +153,10 @@ async def expand_garbage(
 async def finish_garbage(
     transaction: Transaction, request: meta_pb2.FinishGarbage
 ) -> meta_pb2.FinishGarbageReply:
-    """Forget rows whose fragments are gone from every disk; put off those with disks away.
+    """Forget rows whose fragments are gone from every disk; keep the rest for disks that are away.
 
-    So rows that wait for a disk do not stay in front of all others.
+    What is kept for a disk lies apart: nobody reads it before the disk is there again, or removed,
+    however much it becomes.
     raises   Invalid for a row that is no garbage row, or too many at once
     """
     count = len(request.rows) + len(request.blob_ids) + len(request.postponed)
@@ -139,10 +165,9 @@ async def finish_garbage(
     transaction.allow_large()  # deletes without order: another engine may split them
     for row in request.rows:
         await _take(transaction, row)
-    due_ns = transaction.now_ns + POSTPONE_NS
     for entry in request.postponed:
         if await _take(transaction, entry.row):
-            _put_blobs(transaction, list(entry.garbage.blobs), due_ns)
+            _keep_blobs(transaction, entry.garbage.blobs)
     for blob_id in request.blob_ids:
         transaction.delete(keys.blob_owner(blob_id))
         await repairs.drop_repair(transaction, blob_id)
@@ -182,6 +207,24 @@ def _put_blobs(transaction: Transaction, blobs: list[records_pb2.BlobRef], due_n
         )
 
 
+def _keep_blobs(transaction: Transaction, blobs: Iterable[records_pb2.BlobRef]) -> None:
+    """One row per disk, with what is left there of the blobs of one row."""
+    by_disk: dict[int, records_pb2.Garbage] = {}
+    for blob in blobs:
+        for index, disk_id in enumerate(blob.disk_ids):
+            if disk_id:
+                kept = by_disk.setdefault(disk_id, records_pb2.Garbage(disk_id=disk_id))
+                kept.blobs.add(blob_id=blob.blob_id, disk_ids=[0] * index + [disk_id])
+    for _, record in sorted(by_disk.items()):
+        _keep(transaction, record)
+
+
+def _keep(transaction: Transaction, record: records_pb2.Garbage) -> None:
+    key = keys.kept_garbage(record.disk_id, transaction.random_bytes(8))
+    transaction.put(key, record.SerializeToString())
+    transaction.add(PENDING, 1)
+
+
 def _put(transaction: Transaction, record: records_pb2.Garbage) -> None:
     key = keys.garbage(record.due_ns, transaction.random_bytes(8))
     transaction.put(key, record.SerializeToString())
@@ -190,7 +233,7 @@ def _put(transaction: Transaction, record: records_pb2.Garbage) -> None:
 
 async def _take(transaction: Transaction, row: bytes) -> bool:
     """Drop a row named by a caller; False if it was gone already."""
-    if not row.startswith(BEGIN):
+    if not row.startswith((BEGIN, KEPT)):
         raise faults.Invalid("row", row.hex(), "no garbage row")
     if await transaction.get(row) is None:
         return False

@@ -9,6 +9,7 @@ gets a whole new lease before it may be fenced.
 from common import faults, limits
 from common.clock import Clock
 from metaservice import keys
+from metaservice.operations import garbage
 from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2
 
@@ -100,6 +101,7 @@ async def mark_walked(
 ) -> meta_pb2.MarkWalkedReply:
     """Note on which nodes an ended session's orphans are gone; finished: forget the session.
 
+    Disks that are away are remembered by a row of their own, so that no session waits for them.
     raises   Invalid for a session that is still open: its blobs are no orphans
     """
     key = keys.session(request.session_id)
@@ -110,6 +112,8 @@ async def mark_walked(
     if session.state == Session.OPEN:
         raise faults.Invalid("session", str(request.session_id), "it is open")
     if request.finished:
+        for disk_id in request.away_disk_ids:
+            garbage.keep_walk(transaction, disk_id, request.session_id)
         transaction.delete(key)
         return meta_pb2.MarkWalkedReply()
     walked = sorted({*session.walked_nodes, *request.nodes})

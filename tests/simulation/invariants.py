@@ -81,7 +81,7 @@ def _check_rows(store: RocksStore, named: set[bytes], history: History) -> None:
         history.violate("unowned blob", f"{blob_id.hex()} is named and has no owner row")
     for blob_id in sorted(owned - named):
         history.violate("owner of nothing", f"{blob_id.hex()} has an owner row, nothing names it")
-    if left := rows(store, b"g"):
+    if left := rows(store, b"g") + rows(store, b"G"):
         history.violate("garbage left", f"{len(left)} rows")
     pending = decode_counter(store.get(garbage.PENDING))
     if pending != len(left):

@@ -12,7 +12,7 @@ from common.clock import ManualClock
 from metaservice import keys
 from metaservice.kv.interface import Mutation
 from metaservice.kv.memory import MemoryStore
-from metaservice.operations.garbage import BLOBS_PER_ROW, POSTPONE_NS, add_garbage
+from metaservice.operations.garbage import BLOBS_PER_ROW, add_garbage
 from metaservice.table import Method
 from metaservice.transaction import Transaction
 from proto import meta_pb2, records_pb2, storage_pb2
@@ -167,12 +167,69 @@ async def test_disk_away_does_not_hold_up_the_others(cluster: Cluster) -> None:
     assert fresh.blob_id not in cluster.nodes.blob_ids()
     assert [len(node.fragments) for node in cluster.nodes.nodes.values()] == [0] * 5 + [300]
     assert await cluster.pending() == 300
+    listed = await cluster.bench.call(Method.LIST_GARBAGE, meta_pb2.ListGarbage(limit=100))
+    assert not listed.entries, "they are not met again before the disk is"
     away.is_away = False
-    cluster.bench.clock.advance(POSTPONE_NS / 1e9 + 1)
     asked = cluster.nodes.nodes[1].deletes
     await cluster.collector.run_once()
     assert (cluster.nodes.blob_ids(), await cluster.pending()) == (set(), 0)
     assert cluster.nodes.nodes[1].deletes == asked, "only the disks that are left are asked"
+
+
+async def test_what_was_kept_for_a_disk_goes_with_its_removal(cluster: Cluster) -> None:
+    gone = cluster.nodes.nodes[6]
+    gone.is_away = True
+    await cluster.add([cluster.bench.blob(number) for number in range(300)])
+    cluster.bench.clock.advance(GRACE_S)
+    await cluster.collector.run_once()
+    assert await cluster.pending() == 6
+    gone.disk.state = records_pb2.Disk.FAILED
+    gone.is_away = False
+    await cluster.collector.run_once()
+    assert await cluster.pending() == 6, "a failed disk is not asked"
+    gone.disk.state = records_pb2.Disk.REMOVED
+    await cluster.collector.run_once()
+    assert await cluster.pending() == 0
+
+
+async def test_disk_that_goes_again_keeps_what_is_left(cluster: Cluster) -> None:
+    away = [cluster.nodes.nodes[number] for number in (5, 6)]
+    for node in away:
+        node.is_away = True
+    await cluster.add([cluster.bench.blob(number) for number in range(3 * BLOBS_PER_ROW)])
+    cluster.bench.clock.advance(GRACE_S)
+    await cluster.collector.run_once()
+    assert await cluster.pending() == 6, "a row of each disk for each row of garbage"
+
+    async def fail(request: storage_pb2.DeleteFragments) -> storage_pb2.DeleteFragmentsReply:
+        raise faults.Unavailable("away again")
+
+    for node in away:
+        node.is_away = False
+    away[0].delete_fragments = fail  # type: ignore[method-assign]
+    await cluster.collector.run_once()
+    assert (len(away[0].fragments), len(away[1].fragments)) == (3 * BLOBS_PER_ROW, 0)
+    assert await cluster.pending() == 3
+
+
+async def test_sessions_do_not_wait_for_a_disk(cluster: Cluster) -> None:
+    """More ended sessions than a round takes, and a disk that does not come back."""
+    bench = cluster.bench
+    sessions = [await bench.open_session() for _ in range(45)]
+    for session_id in sessions:
+        bench.session_id = session_id
+        cluster.nodes.store([bench.blob(1)])
+    bench.clock.advance(limits.SESSION_LEASE_S + 1)
+    cluster.nodes.nodes[2].is_away = True
+    await cluster.collector.run_once()
+    bench.clock.advance(GRACE_S)
+    for _ in range(3):
+        await cluster.collector.run_once()
+    assert [len(node.fragments) for node in cluster.nodes.nodes.values()] == [0, 45, 0, 0, 0, 0]
+    assert not bench.store.scan(b"s", b"t", 99)
+    cluster.nodes.nodes[2].is_away = False
+    await cluster.collector.run_once()
+    assert (cluster.nodes.blob_ids(), await cluster.pending()) == (set(), 0)
 
 
 async def test_aborted_upload_goes_in_one_round(cluster: Cluster) -> None:

@@ -41,6 +41,12 @@ POINTS: Mapping[str, str] = {
     "fragment.after_sync": "storage node: a fragment is on disk, not in the index",
     "fragment.after_index": "storage node: a fragment is in the index, not acknowledged",
     "delete.after_tombstone": "storage node: a tombstone is on disk, the fragment is not marked",
+    "scrub.after_verify": "storage node: fragments are verified, nobody has noted how far",
+    "journal.before_sync": "storage node: records of the journal are written, not synced",
+    "journal.after_sync": "storage node: records of the journal are on disk, nobody knows",
+    "repair.after_claim": "workers: a repair is claimed, nothing is written",
+    "repair.before_commit": "workers: fragments are made anew, no placement names them",
+    "repair.after_commit": "workers: a placement names the new fragments, the worker does not know",
     "garbage.after_fragments": "workers: fragments are deleted, their rows are still there",
     "orphans.after_fragments": "workers: a session's orphans are deleted, it is not marked walked",
 }

@@ -21,7 +21,7 @@ from metaservice.client import MetaClient
 from proto import admin_pb2_grpc, meta_pb2, records_pb2
 from storagenode.config import StorageNodeConfig
 from storagenode.journal.handlers import JournalHandlers
-from storagenode.journal.journal import JournalSettings, NodeJournal
+from storagenode.journal.journal import SCRUB_S, JournalSettings, NodeJournal
 from storagenode.reporter import Reporter
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.service import SERVICE, NodeControl
@@ -129,6 +129,7 @@ class StorageNodeApp:
         for number, (disk, scrubber) in enumerate(self._scrubbers.items(), 1):
             self._supervisor.add(f"scrub-{number}", STEP_S, scrubber.step)
             self._supervisor.add(f"rebuild-{number}", REBUILD_S, partial(self._rebuild, disk))
+        self._supervisor.add("journal_scrub", SCRUB_S, self._journal.scrub)
         await self._supervisor.start()
         log.info("storage node is up", extra={"address": self._address})
 

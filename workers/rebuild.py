@@ -21,6 +21,7 @@ from common.frames import Reply
 from proto import records_pb2, storage_pb2
 from workers.nodes import WorkerNodes
 from workers.pace import Pace
+from workers.salvage import mend_blocks_blocking
 
 READ_DEADLINE_S = 5.0
 WRITE_DEADLINE_S = 20.0
@@ -30,9 +31,14 @@ IN_LOOP_BYTES_MAX = 128 * 1024  # smaller stripes cost less here than the hop to
 
 @dataclass(slots=True)
 class Sources:
-    """Where fragments of a blob can be read, by index; those that turn out bad are taken out."""
+    """Where fragments of a blob can be read, by index; those that turn out bad are taken out.
+
+    damaged   some blocks of these are bad; given only where too few others are right: then what is
+              wanted is put together block by block
+    """
 
     disks: dict[int, int]
+    damaged: dict[int, int] = field(default_factory=dict)
     bad: dict[int, str] = field(default_factory=dict)
 
     def refuse(self, index: int, reason: str) -> None:
@@ -87,7 +93,8 @@ class Rebuilder:
         """Write fragments by index to disks; on disk when this returns.
 
         token    of the claim: what is late is refused by nodes that saw a later one
-        raises   Unavailable (too few sources, a target does not take it), Full, AlreadyExists
+        raises   Unavailable (too few sources, a target does not take it), Full, AlreadyExists;
+                 Corrupt: a block is right in fewer than k fragments, though all were read
         """
         layout = layout_of_blob(blob)
         ahead: deque[asyncio.Task[_Cells]] = deque()
@@ -98,7 +105,8 @@ class Rebuilder:
             for _ in range(layout.stripe_count):
                 while next_stripe < layout.stripe_count and len(ahead) < STRIPES_AHEAD:
                     stripe = layout.stripe(next_stripe)
-                    work = self._fetch(blob, stripe, sources, frozenset(targets))
+                    fetch = self._fetch_blocks if sources.damaged else self._fetch
+                    work = fetch(blob, stripe, sources, frozenset(targets))
                     ahead.append(loop.create_task(work))
                     next_stripe += 1
                 cells = await ahead[0]
@@ -157,6 +165,34 @@ class Rebuilder:
                     bad = await run_blocking(self._threads, _finish_blocking, *work)
                 for index in bad:
                     sources.refuse(index, "bad_block")
+        except BaseException:
+            reservation.release()
+            raise
+        return cells
+
+    async def _fetch_blocks(
+        self,
+        blob: records_pb2.BlobRef,
+        stripe: Stripe,
+        sources: Sources,
+        wanted: frozenset[int],
+    ) -> _Cells:
+        """The same from the good blocks of all fragments. raises Corrupt, Unavailable"""
+        everything = Sources({**sources.disks, **sources.damaged})
+        count, size = len(everything.disks), stripe.cell_bytes
+        reservation = await self._pool.reserve((blob.k + blob.m) * size)
+        buffer = reservation.take((blob.k + blob.m) * size)
+        cells = _Cells(stripe, reservation, buffer)
+        try:
+            await self._pace.take(count * size)
+            chosen = [*sorted(sources.disks), *sorted(sources.damaged)]
+            came = await self._read(blob, cells, everything, chosen)
+            self.bytes_read += len(came) * size
+            if len(came) < blob.k or "away" in everything.bad.values():
+                raise faults.Unavailable("too few fragments can be read")
+            code = self._codes.get(blob.k, blob.m)
+            work = (code, (buffer.view, buffer.address), size, came, wanted)
+            cells.tables.update(await run_blocking(self._threads, mend_blocks_blocking, *work))
         except BaseException:
             reservation.release()
             raise

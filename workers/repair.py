@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge
 
-from common import faults
+from common import fault_points, faults
 from common.clock import Clock
-from common.placement.repair import Blob, Plan, plan
+from common.placement.repair import Blob, DiskView, Plan, elsewhere, plan
 from metaservice.client import MetaClient, Method
 from proto import meta_pb2, records_pb2, storage_pb2
 from workers.nodes import WorkerNodes
@@ -46,6 +46,12 @@ class _Work:
     plan: Plan
     bad: frozenset[int]  # reported, read, and found bad
     token: int = 0
+
+    @property
+    def is_salvage(self) -> bool:
+        """Whether too few fragments are wholly right: good blocks of the bad ones are needed."""
+        blob = self.entry.blob
+        return bool(self.bad) and len(blob.disk_ids) - len(self.plan.missing) < blob.k
 
     @property
     def blob_id(self) -> bytes:
@@ -189,7 +195,10 @@ class RepairWorker:
         except faults.Unavailable:
             self._leave(blob.blob_id)
             return None
-        step = plan(Blob(blob.blob_id, blob.k, blob.m, list(blob.disk_ids), bad), view)
+        known = Blob(blob.blob_id, blob.k, blob.m, list(blob.disk_ids), bad)
+        step = plan(known, view)
+        if bad and len(blob.disk_ids) - len(step.missing) < blob.k:
+            step = _salvage(known, step, view, bad)
         waits = job.waiting and set(step.missing) == set(job.missing)
         if waits and not step.moves and not step.is_whole:
             return None
@@ -224,6 +233,7 @@ class RepairWorker:
     async def _work(self, work: _Work) -> None:
         """Do a claimed job, and commit or give it up."""
         is_done = True
+        fault_points.reach("repair.after_claim")
         try:
             if work.plan.moves:
                 await self._make(work)
@@ -232,8 +242,13 @@ class RepairWorker:
             is_done = False
         except (faults.Fenced, faults.Invalid, faults.NotFound, faults.Corrupt) as fault:
             log.warning("a repair was refused: %s", fault, extra={"blob": work.blob_id.hex()})
-            is_done = False
+            if isinstance(fault, faults.Corrupt) and work.is_salvage:
+                work.plan = Plan(work.plan.missing, {}, False)  # it waits for a disk to return
+            else:
+                is_done = False
+        fault_points.reach("repair.before_commit")
         outcome = await self._commit(work, is_done=is_done)
+        fault_points.reach("repair.after_commit")
         if not is_done:
             self._leave(work.blob_id)
         BLOBS.labels(Outcome.Outcome.Name(outcome).lower() if is_done else "failed").inc()
@@ -289,7 +304,8 @@ class RepairWorker:
                 index: disk_id
                 for index, disk_id in enumerate(work.entry.blob.disk_ids)
                 if index not in work.plan.missing and self._nodes.is_readable(disk_id)
-            }
+            },
+            {index: work.entry.blob.disk_ids[index] for index in work.bad if work.is_salvage},
         )
 
     async def _is_there(self, work: _Work, index: int, disk_id: int, sources: Sources) -> bool:
@@ -310,7 +326,11 @@ class RepairWorker:
         if may_be_right and await self._rebuilder.verify(blob, index, disk_id):
             return True
         if blob.disk_ids[index] == disk_id:
-            await self._require_others(blob, sources)
+            try:
+                await self._require_others(blob, sources)
+            except faults.Unavailable:
+                await self._report(work, sources)
+                raise
         await client.delete_fragments(
             storage_pb2.DeleteFragments(fragments=[name], may_return=True, fence=work.token - 1)
         )
@@ -338,3 +358,12 @@ class RepairWorker:
             if indexes:
                 request = meta_pb2.ReportBad(blob=work.entry.blob, indexes=indexes, reason=reason)
                 await self._meta.call(Method.REPORT_BAD, request)
+
+
+def _salvage(blob: Blob, step: Plan, view: DiskView, bad: frozenset[int]) -> Plan:
+    """One fragment at a time, made from good blocks; never in the place of one that has some."""
+    for index in sorted(step.missing, key=lambda index: (index in bad, index)):
+        target = elsewhere(blob, view, index) if index in bad else step.moves.get(index)
+        if target is not None:
+            return Plan(step.missing, {index: target}, False)
+    return Plan(step.missing, {}, False)

@@ -97,6 +97,16 @@ def plan(blob: Blob, view: DiskView) -> Plan:
     return Plan(missing, moves, is_whole)
 
 
+def elsewhere(blob: Blob, view: DiskView, index: int) -> PlacedDisk | None:
+    """Another disk for a fragment whose own must be kept as it is; None: no disk takes it now."""
+    where = {
+        other: view.disks[disk_id]
+        for other, disk_id in enumerate(blob.disk_ids)
+        if other != index and not view.is_lost(disk_id)
+    }
+    return _target(blob, view, where, None, view.usable - {blob.disk_ids[index]})
+
+
 def _next_move(
     blob: Blob, view: DiskView, where: Mapping[int, PlacedDisk], targets: frozenset[int]
 ) -> tuple[int, PlacedDisk] | None:

@@ -207,6 +207,11 @@ class MetadataJournal:
             if register.age(reply.header) < register.age(header):
                 self.writer.forget_header_of(name)
         self._newest_asked_for = newest
+        damaged = _damaged_copies(header.segments[-1], replies)
+        if damaged and self.writer.segment.segment_id == newest:
+            log.error("journal copies are damaged", extra={"nodes": sorted(damaged)})
+            await self.writer.leave(damaged)
+            return
         self._note_away(header)
         members = self._members_wanted(header, replies)
         if members != list(header.members):
@@ -406,6 +411,21 @@ def _whole_segments(header: journal_pb2.Header, reply: journal_pb2.FenceReply) -
         for each in reply.segments
         if not each.damaged and each.end_sequence >= ends.get(each.segment_id, 0)
     }
+
+
+def _damaged_copies(
+    segment: journal_pb2.Segment, replies: Mapping[str, journal_pb2.FenceReply]
+) -> set[str]:
+    """Nodes of a segment that say of their own copy that it is damaged."""
+    return {
+        name
+        for name in segment.nodes
+        if name in replies
+        and any(
+            each.damaged for each in replies[name].segments
+            if each.segment_id == segment.segment_id
+        )
+    }  # fmt: skip
 
 
 def _disks_of(header: journal_pb2.Header) -> Sequence[int]:

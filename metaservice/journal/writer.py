@@ -253,6 +253,14 @@ class JournalWriter:
             async with self._turn:
                 await self._renew(self.next_sequence, ())
 
+    async def leave(self, names: Collection[str]) -> None:
+        """Begin a segment without nodes whose copies of the open one are damaged.
+
+        raises   Fenced, Unavailable
+        """
+        async with self._turn:
+            await self._renew(self.next_sequence, names)
+
     # --- the header -----------------------------------------------------------------------------
 
     def _next_header(self) -> journal_pb2.Header:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from prometheus_client import Counter
+
 from common import faults
 from common.buffers import BufferPool
 from common.checksum import crc32c
@@ -27,6 +29,11 @@ from storagenode.store.files import Files
 log = logging.getLogger(__name__)
 
 READ_BYTES_MAX = 2 * MIB
+SCRUB_S = 1.0  # between two pieces
+SCRUB_BYTES = MIB  # a piece: appends wait for it, about a millisecond
+SCRUB_PAUSE_S = 600.0  # between two passes
+SCRUBBED = Counter("ostraka_journal_scrub_bytes", "Bytes of journal copies read again")
+DAMAGED = Counter("ostraka_journal_scrub_damaged", "Journal copies that were found damaged")
 NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 Result = TypeVar("Result")
 
@@ -68,6 +75,8 @@ class NodeJournal:
         self._queue: list[_Append] = []
         self._pump: asyncio.Task[None] | None = None
         self._is_saved = True  # whether the state in memory is the one on disk
+        self._to_scrub: list[int] = []  # segments, in this pass
+        self._resting_until_s = 0.0
         self.is_failed = False
 
     def _find_segments(self) -> dict[int, Segment]:
@@ -288,6 +297,30 @@ class NodeJournal:
             else:
                 freed += await self._run(segment.trim, request.before_sequence)
         return journal_pb2.TrimReply(freed_bytes=freed)
+
+    # --- scrubbing ----------------------------------------------------------------------------
+
+    async def scrub(self) -> None:
+        """Verify the next piece of what is kept, in between appends; called again and again.
+
+        A damaged copy is told with the next picture, and the metadata service replaces it.
+        """
+        if self.is_failed or self._loop.time() < self._resting_until_s:
+            return
+        if not self._to_scrub:
+            self._to_scrub = sorted(self._segments)
+        segment = self._segments.get(self._to_scrub[0]) if self._to_scrub else None
+        done, was_damaged = 0, segment is not None and segment.is_damaged
+        if segment is not None:
+            done = await self._run(segment.verify_some, SCRUB_BYTES)
+            SCRUBBED.inc(done)
+            if segment.is_damaged and not was_damaged:
+                DAMAGED.inc()
+                log.error("a journal copy is damaged", extra={"segment": segment.segment_id})
+        if done < SCRUB_BYTES:
+            self._to_scrub = self._to_scrub[1:]
+            if not self._to_scrub:
+                self._resting_until_s = self._loop.time() + SCRUB_PAUSE_S
 
     # --- the thread ---------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import faults
+from common import fault_points, faults
 from common.buffers import BufferPool
 from common.checksum import crc32c
 from storagenode.journal.record import (
@@ -57,6 +57,7 @@ class Segment:
         self._at = 0  # where the next record goes, in the last chunk
         self._previous_crc = 0
         self._place: _Place | None = None
+        self._verified: _Place | None = None  # up to here, in this pass
         self.is_open = False
         self.is_damaged = False
 
@@ -114,8 +115,10 @@ class Segment:
             self._previous_crc = linked.crc
             if chunk not in touched:
                 touched.append(chunk)
+        fault_points.reach("journal.before_sync")
         for chunk in touched:
             chunk.file.sync()
+        fault_points.reach("journal.after_sync")
         self._chunks[-1].end_sequence = records[-1][0].sequence + 1
 
     def _make_chunk(self, first_sequence: int, size: int) -> Chunk:
@@ -172,21 +175,30 @@ class Segment:
         if place is None or place.chunk is not chunk or place.sequence > wanted:
             place = _Place(chunk, chunk.first_sequence, 0, None)
         while place.offset < file.size_bytes:
-            file.read(place.offset, page)
-            record = decode(page)
-            if record is None or not self._continues(record, place.previous):
+            found = self._record_at(place, page)
+            if found is None:
                 return
-            end = place.offset + record.disk_bytes
-            if record.size_bytes > PAYLOAD_BYTES_MAX or end > file.size_bytes:
-                return
-            whole = memoryview(bytearray(record.disk_bytes))
-            file.read(place.offset, whole)
-            payload = bytes(whole[HEADER_BYTES : HEADER_BYTES + record.size_bytes])
-            if crc32c(payload) != record.payload_crc:
-                return
+            record, payload = found
             self._place = place  # of the last record handed out: a page may end before it
             yield record, payload
-            place = _Place(chunk, record.sequence + 1, end, record)
+            place = _Place(chunk, record.sequence + 1, place.offset + record.disk_bytes, record)
+
+    def _record_at(self, place: _Place, page: memoryview) -> tuple[Record, bytes] | None:
+        """The record that begins at a place, if it is valid and continues the one before."""
+        file = place.chunk.file
+        file.read(place.offset, page)
+        record = decode(page)
+        if record is None or not self._continues(record, place.previous):
+            return None
+        if (
+            record.size_bytes > PAYLOAD_BYTES_MAX
+            or place.offset + record.disk_bytes > file.size_bytes
+        ):
+            return None
+        whole = memoryview(bytearray(record.disk_bytes))
+        file.read(place.offset, whole)
+        payload = bytes(whole[HEADER_BYTES : HEADER_BYTES + record.size_bytes])
+        return (record, payload) if crc32c(payload) == record.payload_crc else None
 
     def _continues(self, record: Record, previous: Record | None) -> bool:
         if record.segment_id != self.segment_id:
@@ -255,6 +267,51 @@ class Segment:
                     return True
             offset += size
         return False
+
+    # --- scrubbing ----------------------------------------------------------------------------
+
+    def verify_some(self, bytes_max: int) -> int:
+        """Read the next records again, to see whether they are still right; the bytes read.
+
+        0: all have been read, the next call begins anew. A copy that is not is damaged from now on.
+        """
+        self._scan()
+        if self.is_damaged:
+            return 0
+        done, page = 0, memoryview(bytearray(PAGE))
+        while done < bytes_max:
+            place = self._next_to_verify()
+            self._verified = place
+            if place is None:
+                break
+            try:
+                found = self._record_at(place, page)
+            except (OSError, faults.Corrupt):
+                found = None
+            if found is None:
+                self.is_damaged = True
+                return done
+            record, _ = found
+            self._verified = _Place(
+                place.chunk, record.sequence + 1, place.offset + record.disk_bytes, record
+            )
+            done += record.disk_bytes
+        return done
+
+    def _next_to_verify(self) -> _Place | None:
+        """Where the next record to verify begins, in this chunk or a later one; None: nowhere."""
+        place = self._verified
+        for chunk in self._chunks:
+            if place is not None and place.chunk in self._chunks:
+                if chunk.number < place.chunk.number:
+                    continue
+                if chunk is place.chunk and place.sequence < chunk.end_sequence:
+                    return place
+                if chunk is place.chunk:
+                    continue
+            if chunk.first_sequence < chunk.end_sequence:
+                return _Place(chunk, chunk.first_sequence, 0, None)
+        return None
 
     # --- trimming -----------------------------------------------------------------------------
 

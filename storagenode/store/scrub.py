@@ -17,7 +17,7 @@ from itertools import islice
 
 from prometheus_client import Counter
 
-from common import faults, limits
+from common import fault_points, faults, limits
 from common.clock import Clock
 from storagenode.store.disk import Disk
 from storagenode.store.extents import Extent, find_blocking
@@ -144,6 +144,7 @@ class Scrubber:
             done += verdict.bytes_read or record.header_bytes
             if verdict.fault:
                 await self._judge(record, table)
+        fault_points.reach("scrub.after_verify")
         last = rows[-1][0]
         progress.after = row_key(last.blob_id, last.index).hex()
         return done

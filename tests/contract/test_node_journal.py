@@ -20,6 +20,7 @@ from common.buffers import BufferPool
 from common.checksum import crc32c
 from common.limits import KIB, MIB
 from proto import journal_pb2
+from storagenode.journal import journal as journals
 from storagenode.journal.journal import JournalSettings, NodeJournal
 from storagenode.journal.record import HEADER_BYTES
 from storagenode.store.files import PAGE, Files, SystemFiles
@@ -211,9 +212,7 @@ async def test_trimmed_records_give_their_space_back(bench: Bench) -> None:
     assert await bench.read(20, 30) == [payload_of(n) for n in range(20, 30)]
     with pytest.raises(faults.NotFound):
         await bench.read(1, 2)
-    await bench.journal.trim(
-        journal_pb2.Trim(caller=caller(), before_sequence=30, segment_ids=[8])
-    )
+    await bench.journal.trim(journal_pb2.Trim(caller=caller(), before_sequence=30, segment_ids=[8]))
     assert await bench.state() is None
     await bench.journal.close()
     bench.reopen()
@@ -241,6 +240,65 @@ async def test_a_flipped_bit_is_damage_and_no_torn_tail(tmp_path: Path, seed: in
     if damaged:
         assert state.end_sequence == damaged + 1
         assert await bench.read(1, damaged + 1) == [payload_of(n) for n in range(1, damaged + 1)]
+
+
+async def scrub_once(bench: Bench) -> None:
+    """A whole pass."""
+    bench.journal._resting_until_s = 0.0
+    for _ in range(1000):
+        await bench.journal.scrub()
+        if bench.journal._resting_until_s:
+            return
+    raise AssertionError("the pass does not end")
+
+
+async def test_scrub_finds_nothing_wrong_while_it_is_appended_to(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "SCRUB_BYTES", 3 * PAGE)
+    await bench.journal.open_segment(caller(), 6, 1)
+    await bench.append(1, segment=6)
+    await bench.journal.open_segment(caller(), 7, 100)
+    for sequence in range(100, 150):
+        await bench.append(sequence)
+        await bench.journal.scrub()
+        if sequence == 130:
+            trim = journal_pb2.Trim(caller=caller(), before_sequence=125, segment_ids=[7])
+            await bench.journal.trim(trim)
+    await scrub_once(bench)
+    state = await bench.state()
+    assert state is not None and not state.damaged
+    await bench.journal.close()
+    bench.reopen()
+    await scrub_once(bench)
+    state = await bench.state()
+    assert state is not None and not state.damaged
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("life", ["same", "next"])
+async def test_scrub_finds_a_flipped_bit(tmp_path: Path, seed: int, life: str) -> None:
+    bench = Bench(SystemFiles, tmp_path / "journal")
+    await bench.journal.open_segment(caller(), 7, 1)
+    for sequence in range(1, 30):
+        await bench.append(sequence)
+    await scrub_once(bench)
+    if life == "next":
+        await bench.journal.close()
+        bench.reopen()
+        assert (await bench.state()) is not None
+    chance = Random(seed)
+    path = chance.choice(sorted((tmp_path / "journal").glob("*.log")))
+    with path.open("r+b") as file:
+        place = 2 * PAGE * chance.randrange(2) + chance.randrange(HEADER_BYTES + 5000)
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1 << chance.randrange(8)]))
+    await scrub_once(bench)
+    state = await bench.state()
+    assert state is not None and state.damaged
+    await bench.journal.close()
 
 
 async def test_a_failed_sync_ends_all_promises_of_durability() -> None:
@@ -292,9 +350,7 @@ async def workload(bench: Bench, said: Acknowledged) -> None:
         said.header = segment
         said.segments[segment] = set()
         for sequence in range(begin, begin + 5):
-            await bench.append(
-                sequence, payload_of(sequence, 17_000), epoch=epoch, segment=segment
-            )
+            await bench.append(sequence, payload_of(sequence, 17_000), epoch=epoch, segment=segment)
             said.segments[segment].add(sequence)
     said.trimmed = 9
     request = journal_pb2.Trim(caller=caller(2), before_sequence=9, segment_ids=[11, 20])

@@ -8,6 +8,7 @@ the metadata service's clock beyond the grace: old blobs and what dead gateways 
 
 import hashlib
 import os
+import signal
 import threading
 import urllib.error
 import urllib.request
@@ -21,6 +22,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.folder import ClusterFolder
+from cli.status import collect
 from common.fault_points import POINTS
 from tests.faults.shim import Shim
 from tests.support.cluster import Cluster, wait_for
@@ -112,6 +114,13 @@ def post(cluster: Cluster, process: str, body: str) -> str:
         return str(reply.read().decode())
 
 
+def journal_node(cluster: Cluster) -> str:
+    """A node that takes the metadata's journal now."""
+    folder = ClusterFolder(cluster.data)
+    wait_for(lambda: collect(folder)["metadata_journal"]["nodes"], "the journal's nodes", BACK_S)
+    return str(collect(folder)["metadata_journal"]["nodes"][0])
+
+
 def load_until(cluster: Cluster, name: str, pid: int) -> list[Writer]:
     """Write until a process has died and is back."""
     print(f"seed {SEED}")
@@ -158,9 +167,13 @@ def test_collector_killed_at(
 def kill_at(cluster: Cluster, point: str) -> None:
     """Let a process die at a point under load; then judge what the load left."""
     name = PROCESSES[POINTS[point].partition(":")[0]]
+    if point.startswith("journal."):
+        name = journal_node(cluster)
     pid = cluster.pid_of(name)
-    nth = 1 if point in COLLECTOR else 4
+    nth = 1 if point in COLLECTOR or point.startswith("repair.") else 4
     assert post(cluster, name, f"{point}=kill@{nth}") == f"{point}=kill\n"
+    if point.startswith("repair."):
+        os.kill(cluster.pid_of("node-5"), signal.SIGKILL)  # writes meanwhile miss a fragment
     for writer in load_until(cluster, name, pid):
         writer.check()
 

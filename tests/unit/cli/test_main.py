@@ -90,9 +90,7 @@ def test_wrong_usage_is_told_with_code_2(arguments: tuple[str, ...]) -> None:
     ],
     ids=" ".join,
 )
-def test_absent_cluster_is_one_line_with_code_1(
-    arguments: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_absent_cluster_is_one_line_with_code_1(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = run(*arguments, "--directory", str(tmp_path / "absent"))
     assert done.exit_code == 1
     assert done.output == f"ostraka: there is no cluster in {tmp_path / 'absent'}\n"

@@ -35,7 +35,11 @@ def picture_of(
         garbage_pending=3,
         metadata_survives="nothing: one disk",
         journal=admin_pb2.JournalStatus(
-            state="short", copies=1, copies_wanted=2, nodes=["n3"], checkpoint_ns=7 * 10**9,
+            state="short",
+            copies=1,
+            copies_wanted=2,
+            nodes=["n3"],
+            checkpoint_ns=7 * 10**9,
             problems=journal_problems,
         ),
     )
@@ -73,9 +77,7 @@ def test_a_short_journal_is_a_problem() -> None:
 def test_lost_zones(away: list[str], state: str, survives: str) -> None:
     picture = picture_of(away=away)
     assert (picture["state"], picture["survives"]) == (state, survives)
-    assert picture["problems"] == [
-        f"z{int(name[1]) - 1}: {name} does not answer" for name in away
-    ]
+    assert picture["problems"] == [f"z{int(name[1]) - 1}: {name} does not answer" for name in away]
     assert picture["capacity_bytes"] == (6 - len(away)) * GIB
 
 

@@ -255,6 +255,16 @@ class World:
         return sum(name[0] == blob_id for node in self.nodes.nodes.values()
                    for name in [*node.fragments, *node.open])  # fmt: skip
 
+    def flip(self, blob: records_pb2.BlobRef, index: int, *offsets: int) -> None:
+        """Let bytes of a fragment decay where it lies."""
+        held = self.nodes.nodes[blob.disk_ids[index]].fragments[blob.blob_id, index]
+        for offset in offsets:
+            held[offset] ^= 1
+
+    async def report(self, blob: records_pb2.BlobRef, *indexes: int) -> None:
+        request = meta_pb2.ReportBad(blob=blob, indexes=indexes, reason="bad_block")
+        await self.bench.call(Method.REPORT_BAD, request)
+
     async def settle(self) -> None:
         """Let every grace and claim pass, and delete what is due."""
         self.bench.clock.advance(limits.GARBAGE_GRACE_S + 2 * CLAIM_S + 61)
@@ -335,15 +345,54 @@ async def test_bad_block_is_rewritten_in_place(world: World) -> None:
     assert await world.pending() == 0
 
 
-async def test_damaged_fragments_are_kept_while_their_blocks_are_needed(world: World) -> None:
-    """Three fragments each with another bad block: deleting any of them whole would lose data."""
+async def repair_until_whole(world: World) -> None:
+    for _ in range(12):
+        await world.worker().run_once()
+        world.bench.clock.advance(RETRY_S + 1)
+    await world.settle()
+    for _ in range(3):
+        await world.worker().run_once()
+        world.bench.clock.advance(RETRY_S + 1)
+    await world.settle()
+
+
+@pytest.mark.parametrize("known", [(0, 1, 2), (1,)])
+async def test_blob_with_too_few_whole_fragments_is_put_together_block_by_block(
+    world: World, known: tuple[int, ...]
+) -> None:
+    """Each fragment has a bad block somewhere else, only some are known: any read is still right,
+    and deleting one of them whole would lose data."""
     blob = await world.store(1)
-    for disk_id, at in ((1, 0), (2, 70_000), (3, 140_000)):
-        world.nodes.nodes[disk_id].fragments[blob.blob_id, disk_id - 1][at] ^= 1
-    report = meta_pb2.ReportBad(blob=blob, indexes=[0, 1, 2], reason="bad_block")
-    await world.bench.call(Method.REPORT_BAD, report)
+    for index in range(6):
+        world.flip(blob, index, index * 70_000)
+    await world.report(blob, *known)
+    await repair_until_whole(world)
+    await world.assert_whole(1)
+    assert (await world.pending(), world.copies(blob.blob_id)) == (0, 6)
+
+
+async def test_lost_fragments_beside_damaged_ones(world: World) -> None:
+    blob = await world.store(1, 4, 5)
+    world.flip(blob, 0, 10)
+    world.flip(blob, 3, len(TRUTH[blob.blob_id, 3]) - 1)
+    await world.report(blob, 0, 3)
     await world.worker().run_once()
+    assert world.copies(blob.blob_id) == 4, "a block is gone: nothing that is left is deleted"
+
+
+async def test_a_block_that_too_few_fragments_have_right_waits_and_keeps_everything(
+    world: World,
+) -> None:
+    blob = await world.store(1)
+    for index in (0, 1, 2):
+        world.flip(blob, index, 100)
+    await world.report(blob, 0, 1, 2)
+    await repair_until_whole(world)
     assert world.copies(blob.blob_id) == 6
+    status = await world.bench.call(
+        Method.QUEUE_REPAIRS, meta_pb2.QueueRepairs(limit=5, waiting=True)
+    )
+    assert [list(entry.job.missing) for entry in status.entries] == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize("how", ["delete", "overwrite"])

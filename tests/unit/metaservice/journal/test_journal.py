@@ -50,7 +50,12 @@ class Service:
         self.store = RocksStore(folder, lambda: self.failures.append("poisoned"))
         self.nodes = nodes
         self.journal = MetadataJournal(
-            self.store, nodes, RING, SystemClock(), CODES, JournalOptions(**settings)  # type: ignore[arg-type]
+            self.store,
+            nodes,
+            RING,
+            SystemClock(),
+            CODES,
+            JournalOptions(**settings),  # type: ignore[arg-type]
         )
         self.acknowledged: Rows = {}
 
@@ -251,9 +256,7 @@ async def test_a_zombie_cut_off_with_a_minority_acknowledges_nothing(
 
 
 @pytest.mark.parametrize("trouble", ["is_up", "is_frozen", "drops_answers", "fails_writes"])
-async def test_a_bad_journal_node_is_replaced(
-    lives: Begin, tmp_path: Path, trouble: str
-) -> None:
+async def test_a_bad_journal_node_is_replaced(lives: Begin, tmp_path: Path, trouble: str) -> None:
     nodes = FakeNodes()
     life = await lives(nodes)
     await life.put_many(10)
@@ -331,6 +334,27 @@ async def test_the_copies_of_an_emptied_node_are_replaced(lives: Begin, tmp_path
     assert rows == life.acknowledged and report.losses == []
 
 
+async def test_a_damaged_copy_is_left_and_replaced(lives: Begin, tmp_path: Path) -> None:
+    """A node's scrub finds damage in the open segment."""
+    nodes = FakeNodes()
+    life = await lives(nodes)
+    await life.put_many(5)
+    segment = life.journal.writer.segment
+    damaged, other = segment.nodes
+    nodes.all[damaged].journal._segments[segment.segment_id].is_damaged = True
+    await life.journal.step()
+    assert damaged not in life.journal.writer.segment.nodes
+    await life.put_many(5, "after/")
+    await life.journal.step()
+    assert life.journal.picture().copies == 1, "the commits of before"
+    await life.journal.checkpoint_step()
+    assert life.journal.picture().copies == 2
+    await life.stop()
+    nodes.all[other].wipe()
+    rows, report = await recover(tmp_path / "recovered", nodes)
+    assert rows == life.acknowledged and report.losses == []
+
+
 async def test_commits_whose_nodes_are_all_away_get_a_checkpoint(
     lives: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,9 +397,7 @@ async def test_going_on_alone_is_noted_and_ends_with_a_checkpoint(
     assert rows == life.acknowledged and report.losses == []
 
 
-async def test_a_restarted_engine_sends_its_last_group_again(
-    lives: Begin, tmp_path: Path
-) -> None:
+async def test_a_restarted_engine_sends_its_last_group_again(lives: Begin, tmp_path: Path) -> None:
     nodes = FakeNodes()
     life = await lives(nodes)
     await life.put_many(10)

@@ -254,9 +254,7 @@ async def test_pass_finds_what_a_lost_disk_held(
 ) -> None:
     for number in range(7):
         disks = [1, 2, 3, 4, 5, 6 if number % 2 else 7]
-        await bench.commit(
-            bucket, b"key%d" % number, blobs=[bench.blob(number, disk_ids=disks)]
-        )
+        await bench.commit(bucket, b"key%d" % number, blobs=[bench.blob(number, disk_ids=disks)])
         await bench.commit(bucket, b"inline%d" % number, b"data")
     assert (await scan(bench)).found == 0
     progress = await scan(bench, 7)

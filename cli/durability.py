@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.table import Table
 from cli.control import call, control_address, host_and_port, with_control
 from cli.folder import DEFAULT_DIRECTORY, ClusterFolder
 from common import faults
-from common.limits import DAY, HOUR, MIB, MINUTE
+from common.limits import DAY, GIB, HOUR, MIB, MINUTE
 from common.placement.durability import (
     Cause,
     annual_loss,
@@ -146,7 +147,7 @@ def rates_of(
     """What the cluster measured; what an option gives instead; else an assumption."""
     return Rates(
         Input("detection", DETECTION_S, "until it is noticed", SET),
-        _given("grace", grace_s, GRACE_S, "before repair begins", "--grace"),
+        _grace(reply, grace_s),
         _repair_rate(reply, repair_mib_per_s),
         _given(
             "scrub interval", None if scrub_days is None else scrub_days * DAY, SCRUB_INTERVAL_S,
@@ -161,12 +162,30 @@ def _given(name: str, value: float | None, otherwise: float, words: str, option:
     return Input(name, otherwise, words, f"{ASSUMED} ({option})")
 
 
+def _grace(reply: admin_pb2.ClusterStatusReply, given_s: float | None) -> Input:
+    words, last = "before repair begins", reply.repair.last
+    if given_s is None and last.lost_after_ms:
+        waited_s = max(last.lost_after_ms / 1000 - DETECTION_S, 0.0)
+        return Input("grace", waited_s, words, _measured_last(last))
+    return _given("grace", given_s, GRACE_S, words, "--grace")
+
+
+def _measured_last(last: records_pb2.RepairMeasure) -> str:
+    """When, and of how much."""
+    moment = datetime.fromtimestamp(last.ended_ns / 1e9, UTC)
+    return f"{MEASURED} {moment:%Y-%m-%d %H:%M} UTC, {last.plain_bytes / GIB:,.1f} GiB"
+
+
 def _repair_rate(reply: admin_pb2.ClusterStatusReply, mib_per_s: float | None) -> Input:
     words = "made whole a second"
     if mib_per_s is not None:
         return Input("repair rate", mib_per_s * MIB, words, "given by --repair-rate")
     if reply.repair.done_bytes_per_s:
         return Input("repair rate", float(reply.repair.done_bytes_per_s), words, f"{MEASURED} now")
+    last = reply.repair.last
+    if last.plain_bytes and last.taken_ms:
+        rate = last.plain_bytes * 1000 / last.taken_ms
+        return Input("repair rate", rate, words, _measured_last(last))
     return Input("repair rate", REPAIR_BYTES_PER_S, words, f"{ASSUMED} (--repair-rate)")
 
 

@@ -27,6 +27,7 @@
   j     blob_id                                    RepairJob
   R     q or w, margin, blob_id                    (empty: a job's place in the queue; w: waits)
   R     s                                          RepairPass
+  R     m                                          RepairMeasure: the last repair of much data
   J     blob_id                                    Strays: fragments where no placement names them
   c     sequence                                   ChangeRecord
   x     consumer                                   sequence up to which it has read
@@ -202,6 +203,10 @@ def repair_queue(margin: int, blob_id: bytes, *, is_waiting: bool = False) -> by
 
 def repair_pass() -> bytes:
     return b"Rs"
+
+
+def repair_measure() -> bytes:
+    return b"Rm"
 
 
 def strays(blob_id: bytes) -> bytes:

@@ -328,6 +328,7 @@ class RepairStatus(_message.Message):
     ROWS_LOOKED_AT_FIELD_NUMBER: _builtins.int
     ROWS_EXPECTED_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
     waiting: _builtins.int
     """of them: nothing can be done before the cluster changes"""
     bytes_left: _builtins.int
@@ -354,6 +355,10 @@ class RepairStatus(_message.Message):
     def named(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
         """fragments on disks that are out, as of the last whole pass"""
 
+    @_builtins.property
+    def last(self) -> _records_pb2.RepairMeasure:
+        """absent: nothing large was repaired yet"""
+
     def __init__(
         self,
         *,
@@ -370,10 +375,11 @@ class RepairStatus(_message.Message):
         rows_looked_at: _builtins.int = ...,
         rows_expected: _builtins.int = ...,
         named: _abc.Mapping[_builtins.int, _builtins.int] | None = ...,
+        last: _records_pb2.RepairMeasure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_margin", b"by_margin", "bytes_done", b"bytes_done", "bytes_left", b"bytes_left", "done_bytes_per_s", b"done_bytes_per_s", "is_looking", b"is_looking", "is_throttled", b"is_throttled", "limit_bytes_per_s", b"limit_bytes_per_s", "named", b"named", "read_bytes_per_s", b"read_bytes_per_s", "rows_expected", b"rows_expected", "rows_looked_at", b"rows_looked_at", "waiting", b"waiting", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_margin", b"by_margin", "bytes_done", b"bytes_done", "bytes_left", b"bytes_left", "done_bytes_per_s", b"done_bytes_per_s", "is_looking", b"is_looking", "is_throttled", b"is_throttled", "last", b"last", "limit_bytes_per_s", b"limit_bytes_per_s", "named", b"named", "read_bytes_per_s", b"read_bytes_per_s", "rows_expected", b"rows_expected", "rows_looked_at", b"rows_looked_at", "waiting", b"waiting", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

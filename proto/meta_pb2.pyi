@@ -2088,6 +2088,7 @@ class RepairProgress(_message.Message):
     BLOBS_FIELD_NUMBER: _builtins.int
     LIMIT_BYTES_PER_S_FIELD_NUMBER: _builtins.int
     IS_THROTTLED_FIELD_NUMBER: _builtins.int
+    LOST_AFTER_MS_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     bytes_read: _builtins.int
     bytes_written: _builtins.int
@@ -2095,6 +2096,8 @@ class RepairProgress(_message.Message):
     limit_bytes_per_s: _builtins.int
     is_throttled: _builtins.bool
     """the foreground got slower"""
+    lost_after_ms: _builtins.int
+    """how long the last disk was silent when it was taken for lost; 0: unknown"""
     def __init__(
         self,
         *,
@@ -2104,10 +2107,11 @@ class RepairProgress(_message.Message):
         blobs: _builtins.int = ...,
         limit_bytes_per_s: _builtins.int = ...,
         is_throttled: _builtins.bool = ...,
+        lost_after_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "is_throttled", b"is_throttled", "limit_bytes_per_s", b"limit_bytes_per_s", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "is_throttled", b"is_throttled", "limit_bytes_per_s", b"limit_bytes_per_s", "lost_after_ms", b"lost_after_ms", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

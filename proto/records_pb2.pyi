@@ -1283,6 +1283,38 @@ class KeyPass(_message.Message):
 Global___KeyPass: _TypeAlias = KeyPass  # noqa: Y015
 
 @_typing.final
+class RepairMeasure(_message.Message):
+    """The last repair of much data, from when there was something to do until there was nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDED_NS_FIELD_NUMBER: _builtins.int
+    PLAIN_BYTES_FIELD_NUMBER: _builtins.int
+    TAKEN_MS_FIELD_NUMBER: _builtins.int
+    LOST_AFTER_MS_FIELD_NUMBER: _builtins.int
+    ended_ns: _builtins.int
+    plain_bytes: _builtins.int
+    """of blobs made whole"""
+    taken_ms: _builtins.int
+    lost_after_ms: _builtins.int
+    """how long a disk was silent when it was taken for lost; 0: none was"""
+    def __init__(
+        self,
+        *,
+        ended_ns: _builtins.int = ...,
+        plain_bytes: _builtins.int = ...,
+        taken_ms: _builtins.int = ...,
+        lost_after_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_ns", b"ended_ns", "lost_after_ms", b"lost_after_ms", "plain_bytes", b"plain_bytes", "taken_ms", b"taken_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairMeasure: _TypeAlias = RepairMeasure  # noqa: Y015
+
+@_typing.final
 class Lease(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

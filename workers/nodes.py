@@ -35,6 +35,8 @@ class WorkerNodes:
         self._failed_since_s: dict[int, float] = {}
         self._avoided_until_s: dict[int, float] = {}
         self._refreshing: asyncio.Lock = asyncio.Lock()
+        self._lost_before: frozenset[int] | None = None
+        self.lost_after_ms = 0  # how long the last disk was silent when it was taken for lost
         self.topology = Topology(records_pb2.Topology())
         self.foreground = meta_pb2.Foreground()
 
@@ -48,6 +50,7 @@ class WorkerNodes:
             if reply.HasField("topology"):
                 await self._adopt(Topology(reply.topology))
             self._note_failed()
+            self._note_lost()
 
     async def _adopt(self, topology: Topology) -> None:
         for name, address in topology.addresses.items():
@@ -66,6 +69,15 @@ class WorkerNodes:
         now_s = self._clock.monotonic_s()
         failed = {disk.disk_id for disk in self.disks() if disk.state == Disk.FAILED}
         self._failed_since_s = {i: self._failed_since_s.get(i, now_s) for i in failed}
+
+    def _note_lost(self) -> None:
+        """Keep how long it took until a silent node's disk was taken for lost."""
+        now = frozenset(disk.disk_id for disk in self.disks() if self._is_silent(disk))
+        if self._lost_before is not None:
+            for disk_id in now - self._lost_before:
+                health = self._health.get(self.topology.node_of(disk_id))
+                self.lost_after_ms = health.heartbeat_age_ms if health is not None else 0
+        self._lost_before = now
 
     def client_of(self, disk_id: int) -> NodeClient | None:
         """The client of a disk's node, if the node is connected."""
@@ -121,6 +133,10 @@ class WorkerNodes:
         failed_s = self._failed_since_s.get(disk.disk_id)
         if failed_s is not None and self._clock.monotonic_s() - failed_s > self._grace_s:
             return True
+        return self._is_silent(disk)
+
+    def _is_silent(self, disk: records_pb2.Disk) -> bool:
+        """Whether a disk's node has not been heard of for longer than the grace."""
         health = self._health.get(disk.node_name)
         return health is None or health.heartbeat_age_ms > self._grace_s * 1000
 

@@ -141,6 +141,7 @@ class RepairWorker:
             blobs=self._blobs,
             limit_bytes_per_s=int(self._pace.bytes_per_s),
             is_throttled=self._pace.is_throttled,
+            lost_after_ms=self._nodes.lost_after_ms,
         )
 
     async def _page(self, after: bytes, *, is_waiting: bool) -> meta_pb2.QueueRepairsReply:

@@ -1,19 +1,23 @@
 """How repair goes on: what workers say of themselves, and what the counters of jobs say.
 
 What changes by the second (rates, what was done since there was last nothing to do) stays in
-memory; a service that starts anew counts anew.
+memory; a service that starts anew counts anew. How long the last repair of much data took is a row:
+`ostraka durability` rests on it.
 """
 
 from collections import deque
 
 from common.clock import Clock
+from common.limits import MIB
+from metaservice import keys
 from metaservice.kv.interface import decode_counter
 from metaservice.operations import placements, repairs
 from metaservice.operations.repair_scan import last_pass
 from metaservice.transaction import Transaction
-from proto import admin_pb2, meta_pb2
+from proto import admin_pb2, meta_pb2, records_pb2
 
 RATE_WINDOW_S = 10.0
+MEASURED_BYTES_MIN = 64 * MIB  # of less, pauses and single calls tell more than the rate
 HEARD_S = 15.0  # a worker that was silent for so long counts no more
 MARGINS = (*range(17), repairs.UNREADABLE)
 Outcome = meta_pb2.CommitPlacementReply
@@ -28,6 +32,7 @@ class RepairBoard:
         self._done: deque[tuple[float, int]] = deque()
         self._bytes_done = 0
         self._was_empty = True
+        self._begun_s: float | None = None  # since when there is something to do
 
     async def queue_repairs(
         self, transaction: Transaction, request: meta_pb2.QueueRepairs
@@ -36,7 +41,9 @@ class RepairBoard:
         if request.HasField("progress"):
             self._hear(request.progress)
         if not decode_counter(await transaction.get_unchecked(repairs.BYTES_LEFT)):
-            self._was_empty = True
+            self._was_empty, self._begun_s = True, None
+        elif self._begun_s is None:
+            self._begun_s = self._clock.monotonic_s()
         return await repairs.read_queue(transaction, request)
 
     async def commit_placement(
@@ -51,7 +58,23 @@ class RepairBoard:
                 self._bytes_done, self._was_empty = 0, False
             self._bytes_done -= change
             self._done.append((self._clock.monotonic_s(), -change))
+            if before + change <= 0:
+                self._keep_measure(transaction)
         return reply
+
+    def _keep_measure(self, transaction: Transaction) -> None:
+        """Nothing is left to do: note how fast it went, if it was much."""
+        if self._begun_s is None or self._bytes_done < MEASURED_BYTES_MIN:
+            return
+        taken_s = self._clock.monotonic_s() - self._begun_s
+        said = [said[-1][1].lost_after_ms for said in self._lately()]
+        measure = records_pb2.RepairMeasure(
+            ended_ns=transaction.now_ns,
+            plain_bytes=self._bytes_done,
+            taken_ms=max(int(taken_s * 1000), 1),
+            lost_after_ms=max(said, default=0),
+        )
+        transaction.put(keys.repair_measure(), measure.SerializeToString())
 
     async def status(self, transaction: Transaction) -> admin_pb2.RepairStatus:
         """What there is to do, and how fast it is done."""
@@ -74,6 +97,9 @@ class RepairBoard:
             rows_expected=max(progress.rows, progress.rows_before),
             named=progress.named if progress.done else {},
         )
+        stored = await transaction.get_unchecked(keys.repair_measure())
+        if stored is not None:
+            status.last.MergeFromString(stored)
         for margin in MARGINS:
             count = await _count(transaction, repairs.margin_counter(margin))
             if count:

@@ -8,12 +8,12 @@ the metadata service's clock beyond the grace: old blobs and what dead gateways 
 
 import hashlib
 import os
-import signal
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,7 +34,12 @@ PROCESSES = {"gateway": "gateway-1", "metadata service": "metaservice", "storage
 SIZES = (300, 200_000, 200_000, 5_000_000)
 KEYS = 6  # of each writer: overwritten again and again
 COLLECTOR = ("garbage.after_fragments", "orphans.after_fragments")
-ORDINARY = [point for point in POINTS if point not in COLLECTOR]
+PAIRS = (
+    ("journal.before_sync", "repair.after_claim"),
+    ("journal.after_sync", "repair.before_commit"),
+    ("scrub.after_verify", "repair.after_commit"),
+)
+ORDINARY = [point for point in POINTS if point not in {*COLLECTOR, *sum(PAIRS, ())}]
 WRONG_MD5 = "AAAAAAAAAAAAAAAAAAAAAA=="
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
@@ -114,6 +119,10 @@ def post(cluster: Cluster, process: str, body: str) -> str:
         return str(reply.read().decode())
 
 
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
 def journal_node(cluster: Cluster) -> str:
     """A node that takes the metadata's journal now."""
     folder = ClusterFolder(cluster.data)
@@ -121,12 +130,13 @@ def journal_node(cluster: Cluster) -> str:
     return str(collect(folder)["metadata_journal"]["nodes"][0])
 
 
-def load_until(cluster: Cluster, name: str, pid: int) -> list[Writer]:
-    """Write until a process has died and is back."""
+def load_until(cluster: Cluster, pids: dict[str, int]) -> list[Writer]:
+    """Write until processes have died and are back."""
     print(f"seed {SEED}")
     stop = threading.Event()
+    run = "-".join(map(str, pids.values()))
     writers = [
-        Writer(cluster.s3(), f"{name}-{pid}-{number}", Random(SEED + number)) for number in range(3)
+        Writer(cluster.s3(), f"{run}-{number}", Random(SEED + number)) for number in range(3)
     ]
 
     def work(writer: Writer) -> None:
@@ -139,8 +149,10 @@ def load_until(cluster: Cluster, name: str, pid: int) -> list[Writer]:
     for thread in threads:
         thread.start()
     try:
-        wait_for(lambda: not Path(f"/proc/{pid}").exists(), f"the end of {name}", BACK_S)
-        wait_for(lambda: cluster.is_back(name, pid), f"{name}'s return", BACK_S)
+        for name, pid in pids.items():
+            wait_for(partial(is_gone, pid), f"the end of {name}", BACK_S)
+        for name, pid in pids.items():
+            wait_for(partial(cluster.is_back, name, pid), f"{name}'s return", BACK_S)
     finally:
         stop.set()
         for thread in threads:
@@ -167,14 +179,21 @@ def test_collector_killed_at(
 def kill_at(cluster: Cluster, point: str) -> None:
     """Let a process die at a point under load; then judge what the load left."""
     name = PROCESSES[POINTS[point].partition(":")[0]]
-    if point.startswith("journal."):
-        name = journal_node(cluster)
     pid = cluster.pid_of(name)
-    nth = 1 if point in COLLECTOR or point.startswith("repair.") else 4
+    nth = 1 if point in COLLECTOR else 4
     assert post(cluster, name, f"{point}=kill@{nth}") == f"{point}=kill\n"
-    if point.startswith("repair."):
-        os.kill(cluster.pid_of("node-5"), signal.SIGKILL)  # writes meanwhile miss a fragment
-    for writer in load_until(cluster, name, pid):
+    for writer in load_until(cluster, {name: pid}):
+        writer.check()
+
+
+@pytest.mark.parametrize(("of_node", "of_workers"), PAIRS)
+def test_killed_at_both(cluster: Cluster, of_node: str, of_workers: str) -> None:
+    """A storage node dies; what is written meanwhile misses a fragment, and repair dies as well."""
+    node = journal_node(cluster) if of_node.startswith("journal.") else "node-2"
+    pids = {name: cluster.pid_of(name) for name in (node, "workers")}
+    assert post(cluster, "workers", f"{of_workers}=kill") == f"{of_workers}=kill\n"
+    assert post(cluster, node, f"{of_node}=kill") == f"{of_node}=kill\n"
+    for writer in load_until(cluster, pids):
         writer.check()
 
 

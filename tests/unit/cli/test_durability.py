@@ -64,6 +64,23 @@ def test_options_go_before_assumptions_and_say_so() -> None:
                (given.grace, given.repair, given.scrub))  # fmt: skip
 
 
+def test_what_was_measured_last_goes_before_assumptions() -> None:
+    reply = reply_of()
+    last = reply.repair.last
+    last.ended_ns, last.plain_bytes, last.taken_ms = 1_800_000_000 * 10**9, 3 * GIB, 60_000
+    rates = rates_of(reply)
+    assert rates.repair.value == pytest.approx(3 * GIB / 60)
+    assert rates.repair.source == "measured 2027-01-15 08:00 UTC, 3.0 GiB"
+    assert rates.grace.source.startswith("assumed"), "no disk was silent"
+    last.lost_after_ms = 31_000
+    rates = rates_of(reply)
+    assert rates.detection.value + rates.grace.value == pytest.approx(31.0)
+    assert rates.grace.source == rates.repair.source
+    assert rates_of(reply, grace_s=5.0).grace.source == "given by --grace"
+    reply.repair.done_bytes_per_s = MIB
+    assert rates_of(reply).repair.source == "measured now"
+
+
 def test_full_disks_take_longer_and_are_worth_less() -> None:
     reply = reply_of()
     now, full = rows_of(reply.topology, rates_of(reply), SHARES)

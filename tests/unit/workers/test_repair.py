@@ -22,6 +22,7 @@ from common.placement.repair import DiskView
 from common.placement.topology import PlacedDisk
 from metaservice import keys
 from metaservice.kv.memory import MemoryStore
+from metaservice.operations import repair_board
 from metaservice.table import Method
 from proto import meta_pb2, records_pb2, storage_pb2
 from tests.support.meta import MetaBench
@@ -151,6 +152,7 @@ class FakeNodes:
         self.gone: set[int] = set()
         self.was_lost: set[int] = set()
         self.foreground = meta_pb2.Foreground()
+        self.lost_after_ms = 0
 
     async def refresh(self) -> None:
         return
@@ -433,6 +435,29 @@ async def test_late_fragment_of_a_blob_deleted_before_its_repair(
         late.block_checksums = crc32c_blocks(memoryview(b"late"), BLOCK_BYTES)
         with pytest.raises(faults.Fenced):
             node._put(late, b"late")
+
+
+async def test_how_long_much_data_took_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = world.worker()
+    world.nodes.lost_after_ms = 31_000
+    await worker.watch()
+    await world.store(1, 5)
+    await worker.watch()
+    await worker.run_once()
+    assert world.bench.store.get(keys.repair_measure()) is None, "too little says nothing"
+    monkeypatch.setattr(repair_board, "MEASURED_BYTES_MIN", PLAIN_BYTES)
+    await worker.watch()
+    await world.store(2, 5)
+    await world.store(3, 0, 1)
+    await worker.watch()
+    world.bench.clock.advance(10)
+    await worker.run_once()
+    row = world.bench.store.get(keys.repair_measure()) or b""
+    measure = records_pb2.RepairMeasure.FromString(row)
+    assert (measure.plain_bytes, measure.taken_ms) == (2 * PLAIN_BYTES, 10_000)
+    assert measure.lost_after_ms == 31_000
 
 
 async def test_late_fragment_is_taken_back_and_not_written_again(world: World) -> None:

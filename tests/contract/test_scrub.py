@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common import faults
+from common import fault_points, faults
 from common.clock import ManualClock
 from common.limits import MIB
 from common.rocks import RocksDatabase
@@ -208,6 +208,32 @@ async def test_the_place_of_a_pass_survives(tmp_path: Path) -> None:
     for text in ("{", "[]", json.dumps({"format": 99}), json.dumps({"format": 1, "x": 2})):
         path.write_text(text if text != "[]" else "{}")
         assert Scrubber(node.disk, SystemFiles(), node.clock, slow).progress.after == ""
+    await node.store.close()
+
+
+async def test_a_pass_that_ends_in_its_middle_finds_everything_in_the_next_life(
+    tmp_path: Path,
+) -> None:
+    """The process ends after fragments were verified and before anybody noted how far."""
+    node, _ = await filled(tmp_path / "disk")
+    record = record_of(node.disk, SHAPES["cells"])
+
+    def flip(raw: bytearray) -> None:
+        raw[record.cell_offset(0) - record.offset] ^= 1
+
+    damage(node.disk, record, flip)
+    first = scrubber_of(node)
+    fault_points.arm("scrub.after_verify=raise+")
+    try:
+        with pytest.raises(faults.Unavailable):
+            await scrub_pass(first)
+        await first.save()
+    finally:
+        fault_points.disarm()
+    node.disk.damaged.clear()  # what only the memory of that life knew
+    node.disk.reports.clear()
+    await scrub_pass(scrubber_of(node))
+    assert node.disk.damaged == {(record.blob_id, 2): "bad_block"}
     await node.store.close()
 
 

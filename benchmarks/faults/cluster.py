@@ -186,7 +186,10 @@ class LocalCluster:
 
     def configure(self, node: str, changes: Mapping[str, Any]) -> None:
         """Change settings of a node; they hold from its next start on."""
-        settings = self.settings(node) | dict(changes)
+        self.replace_settings(node, self.settings(node) | dict(changes))
+
+    def replace_settings(self, node: str, settings: Mapping[str, Any]) -> None:
+        """Give a node other settings altogether; they hold from its next start on."""
         text = "".join(f"{key} = {toml(value)}\n" for key, value in settings.items())
         self._config_file(node).write_text(text, encoding="utf-8")
 

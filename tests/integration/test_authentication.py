@@ -91,13 +91,6 @@ def test_anonymous_is_403(cluster: Cluster, s3: Any, bucket: str) -> None:
         assert send(cluster, method, target).code == "AccessDenied"
 
 
-def test_virtual_hosts_of_a_domain(cluster: Cluster, s3: Any, bucket: str) -> None:
-    host = f"{bucket}.s3.localhost:{cluster.port}"
-    assert send_signed(cluster, "PUT", "/a/b", body=b"x", host=host).status == 200
-    assert s3.get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"x"
-    assert b"<Key>a/b</Key>" in send_signed(cluster, "GET", "/", host=host).body
-
-
 def form(s3: Any, bucket: str, key: str, fields: dict[str, str], body: bytes) -> tuple[bytes, str]:
     """A browser's upload with a policy that boto3 has signed."""
     conditions: list[Any] = [{name: value} for name, value in fields.items()]

@@ -27,7 +27,7 @@ ACCESS_KEY, SECRET_KEY = "OSTKTESTROOT00000001", "test-root-secret-key"
 OTHER_ACCESS_KEY, OTHER_SECRET_KEY = "OSTKTESTOTHER0000001", "test-other-secret-key"
 BOOTSTRAP = f"""
 region = "{REGION}"
-domains = ["s3.localhost"]
+domains = ["s3.localhost", "eu.s3.localhost", "objects.test"]
 [[accounts]]
 id = "111111111111"
 name = "root"

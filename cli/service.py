@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from cli.lifeline import end_with
 from cli.replicas import run_replicas
 from common import faults
 from common.config import load
+from common.telemetry import configure_logging
+
+log = logging.getLogger(__name__)
 
 EXIT_CONFIG = 2
 REPLICAS_MAX = 64
@@ -88,8 +92,21 @@ def service_command(service: Service) -> click.Command:
 def read_config(service: Service, path: Path | None) -> Any:
     """A service's configuration. raises Invalid with the place of the mistake"""
     return load(
-        getattr(importlib.import_module(f"{service.name}.config"), service.config_class), path
+        _config_class(service), path, [_config_class(other) for other in SERVICES.values()], _warn
     )
+
+
+def _config_class(service: Service) -> type[Any]:
+    found: type[Any] = getattr(
+        importlib.import_module(f"{service.name}.config"), service.config_class
+    )
+    return found
+
+
+def _warn(words: str) -> None:
+    """One line, in the form of the log that is to follow."""
+    configure_logging("config")
+    log.warning(words)
 
 
 def as_replica(config: Any, number: int) -> Any:

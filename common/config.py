@@ -3,28 +3,46 @@
 The annotated dataclass is the reference: a field's `#` comment is its description. Unknown keys,
 wrong types and missing values stop the start with the field's path. Secrets are never values here,
 only paths of files. Nothing else in Ostraka reads the environment.
+
+The environment is shared, the file is not. A variable that is a setting of this process overrides
+the file; one of another process is that one's; one that is nearly a setting is a mistake, and stops
+the start; any other is somebody else's, is told of and ignored.
 """
 
 import dataclasses
+import difflib
 import inspect
 import os
 import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from common import faults
 
 ENVIRONMENT_PREFIX = "OSTRAKA_"
+NEARLY = 0.88  # likeness to a setting from which on a variable is a mistake
+ALIKE = 0.7  # ... from which on it may be one: the setting is named beside it
 ConfigT = TypeVar("ConfigT")
 
 
-def load(kind: type[ConfigT], path: Path | None) -> ConfigT:
+def _no_words(_ignored: str) -> None:
+    """For callers that tell nobody."""
+
+
+def load(
+    kind: type[ConfigT],
+    path: Path | None,
+    others: Iterable[type[Any]] = (),
+    tell: Callable[[str], None] = _no_words,
+) -> ConfigT:
     """Read a configuration; OSTRAKA_SECTION__FIELD=value overrides a field.
 
+    others   configurations of other processes, whose variables may be there too
+    tell     gets one sentence if there are variables that are nobody's
     raises   Invalid with the field's path
     """
     document: dict[str, Any] = {}
@@ -35,7 +53,19 @@ def load(kind: type[ConfigT], path: Path | None) -> ConfigT:
             raise faults.Invalid("config", str(path), error.strerror or "unreadable") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise faults.Invalid("config", str(path), str(error)) from error
-    return build(kind, _overridden(document, os.environ))
+    own, known = settings_of(kind), set[str]().union(*map(settings_of, (kind, *others)))
+    strange = []
+    for variable, text in sorted(os.environ.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if name in own:
+            _override(document, name, text)
+        elif name not in known:
+            strange.append(_strange(variable, name, known))
+    if strange:
+        tell(f"environment: ignored, because Ostraka has no such settings: {', '.join(strange)}")
+    return build(kind, document)
 
 
 def build(kind: type[ConfigT], document: Mapping[str, Any]) -> ConfigT:
@@ -44,16 +74,38 @@ def build(kind: type[ConfigT], document: Mapping[str, Any]) -> ConfigT:
     return value
 
 
-def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    for name, text in environment.items():
-        if not name.startswith(ENVIRONMENT_PREFIX):
-            continue
-        *sections, last = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
-        target = document
-        for section in sections:
-            target = target.setdefault(section, {})
-        target[last] = _Text(text)
-    return document
+def settings_of(kind: type[Any]) -> set[str]:
+    """Names of all settings of a configuration, as variables have them: section__field."""
+    names: set[str] = set()
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            names |= {f"{name}__{inner}" for inner in settings_of(hint)}
+        else:
+            names.add(name)
+    return names
+
+
+def _strange(variable: str, name: str, known: set[str]) -> str:
+    """A variable that is no setting, in words. raises Invalid if it was surely meant to be one"""
+    if any(setting.startswith(f"{name}__") for setting in known):
+        raise faults.Invalid(variable, "", f"is a section: {variable}__FIELD sets a field")
+    alike = difflib.get_close_matches(name, sorted(known), 1, ALIKE)
+    if not alike:
+        return variable
+    suggestion = f"did you mean {ENVIRONMENT_PREFIX}{alike[0].upper()}?"
+    if difflib.SequenceMatcher(None, alike[0], name).ratio() >= NEARLY:
+        raise faults.Invalid(variable, "", f"unknown setting; {suggestion}")
+    return f"{variable} ({suggestion})"
+
+
+def _override(document: dict[str, Any], name: str, text: str) -> None:
+    *sections, last = name.split("__")
+    target: Any = document
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise faults.Invalid(section, str(target), "must be a section")
+    target[last] = _Text(text)
 
 
 class _Text(str):

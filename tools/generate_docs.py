@@ -35,9 +35,12 @@ INTRODUCTION = """# Configuration
 
 Each process reads one TOML file (`ostraka gateway --config FILE`, and so on); in the environment
 `OSTRAKA_FIELD=value` overrides a field, `OSTRAKA_SECTION__FIELD` one in a section. An unknown
-setting, a wrong type or a missing value stops the start and names the field. Secrets are files,
-never values. Annotated examples lie in `deploy/config/`. `ostraka up` writes all of them itself,
-into `config/` of the cluster's folder.
+setting, a wrong type or a missing value stops the start and names the field. A variable
+`OSTRAKA_...` that is a setting of another process only is left to that one; one that nearly is a
+setting stops the start and says which was meant; any other is ignored, and one line of the log
+names it. (Kubernetes makes `OSTRAKA_PORT` and others for a service called `ostraka`: set
+`enableServiceLinks: false`.) Secrets are files, never values. Annotated examples lie in
+`deploy/config/`. `ostraka up` writes all of them itself, into `config/` of the cluster's folder.
 
 This page is generated from the code: `make generate`.
 """

@@ -35,8 +35,8 @@ FLOWS: dict[str, Flow] = {
     "restic": clients.test_restic_backup_and_restore,
     "s3cmd": clients.test_s3cmd_round_trip,
     "parquet": clients.test_pandas_reads_parquet_by_ranges,
-    "javascript": clients_sdk.test_javascript_sdk,
-    "go": clients_sdk.test_go_sdk,
+    "sdk-javascript": clients_sdk.test_javascript_sdk,
+    "sdk-go": clients_sdk.test_go_sdk,
 }
 BEGIN_S = 120.0
 

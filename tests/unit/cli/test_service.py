@@ -1,5 +1,7 @@
 """Services alone, and several processes of one on a port."""
 
+import json
+import logging
 import os
 import subprocess
 import sys
@@ -38,6 +40,20 @@ def test_free_admin_port_stays_free_to_choose(tmp_path: Path) -> None:
 def test_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OSTRAKA_NAME", "other")
     assert read_config(SERVICES["gateway"], gateway_config(tmp_path)).name == "other"
+
+
+def test_other_variables_do_not_stop_a_process_and_one_line_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OSTRAKA_IMAGE", "ostraka:latest")
+    monkeypatch.setenv("OSTRAKA_EXTENT_BYTES", "1")  # of storage nodes
+    before = logging.getLogger().handlers[:]
+    try:
+        assert read_config(SERVICES["gateway"], gateway_config(tmp_path)).name == "edge"
+    finally:
+        logging.getLogger().handlers[:] = before
+    [line] = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["message"].endswith("no such settings: OSTRAKA_IMAGE")
 
 
 def test_replicas_are_started_again_and_end_when_told(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ class MetaServer:
     def _unless_doubtful(self, handler: Handler) -> Handler:
         """Refuse what ends in deletions while rows cannot be read: absence proves nothing then."""
 
-        async def handle(call: Call) -> Answer:
+        async def handle(call: Call) -> Answer | None:
             if self.transactor.is_doubtful:
                 raise faults.Unavailable("the metadata is doubtful: nothing is collected")
             answer = handler(call)

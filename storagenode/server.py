@@ -1,6 +1,6 @@
 """Calls of the hot plane to the fragment store."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import cast
 
 from common.buffers import Buffer, BufferPool
@@ -52,11 +52,9 @@ class NodeServer:
             Method.VERIFY_FRAGMENTS: self._verify_fragments,
         }
 
-    async def _put_cell(self, call: Call) -> Answer:
-        slot = cast(Buffer | None, call.slot)
+    def _put_cell(self, call: Call) -> Awaitable[None]:
         request = storage_pb2.PutCell.FromString(call.header)
-        await self._store.put_cell(request, call.payload, slot)
-        return Answer()
+        return self._store.begin_put(request, call.payload, cast(Buffer | None, call.slot))
 
     async def _read_fragment(self, call: Call) -> Answer:
         request = storage_pb2.ReadFragment.FromString(call.header)

@@ -1,8 +1,8 @@
 """The answering end: a table of handlers, faults sent back as faults, bounded bytes in flight.
 
-A handler may answer at once (no task is made: a task costs more than many calls do) or return an
-awaitable. What it raises as a Fault goes to the caller; anything else is logged here and is
-Internal to the caller.
+A handler may answer at once, or return a future (no task is made: a task costs more than many
+calls do) or another awaitable; a result of None is an empty answer. What it raises as a Fault goes
+to the caller; anything else is logged here and is Internal to the caller.
 """
 
 import asyncio
@@ -76,7 +76,8 @@ class Call:
     slot: Slot | None = None
 
 
-Handler = Callable[[Call], Answer | Awaitable[Answer]]
+Handler = Callable[[Call], Answer | Awaitable[Answer | None]]
+EMPTY = Answer()
 
 
 class ServerPeer(Peer):
@@ -126,9 +127,9 @@ class ServerPeer(Peer):
         except faults.Fault as fault:
             self._give_back(slot)
             self._answer_fault(method, call_id, fault)
-        except Exception:
+        except Exception as failure:
             self._give_back(slot)
-            self._answer_internal(method, call_id)
+            self._answer_internal(method, call_id, failure)
         else:
             if isinstance(answer, Answer):
                 self._answer(call, call_id, answer)
@@ -157,26 +158,28 @@ class ServerPeer(Peer):
 
     # --- answers ------------------------------------------------------------------------------
 
-    def _begin(self, call: Call, call_id: int, answer: Awaitable[Answer]) -> None:
+    def _begin(self, call: Call, call_id: int, answer: Awaitable[Answer | None]) -> None:
         cost = CALL_BYTES + len(call.header) + len(call.payload)
         self._bytes_in_flight += cost
         if self._bytes_in_flight > BYTES_IN_FLIGHT_MAX:
             self._govern_reading()
-        task = self._loop.create_task(self._finish(call, call_id, answer))
-        self._server.tasks.add(task)
-        task.add_done_callback(functools.partial(self._ended, call, cost))
+        work = asyncio.ensure_future(answer, loop=self._loop)
+        self._server.tasks.add(work)
+        work.add_done_callback(functools.partial(self._ended, call, call_id, cost))
 
-    async def _finish(self, call: Call, call_id: int, answer: Awaitable[Answer]) -> None:
-        try:
-            self._answer(call, call_id, await answer)
-        except faults.Fault as fault:
-            self._answer_fault(call.method, call_id, fault)
-        except Exception:
-            self._answer_internal(call.method, call_id)
-
-    def _ended(self, call: Call, cost: int, task: asyncio.Task[None]) -> None:
-        """Also for a task that was cancelled before its first step."""
-        self._server.tasks.discard(task)
+    def _ended(
+        self, call: Call, call_id: int, cost: int, work: "asyncio.Future[Answer | None]"
+    ) -> None:
+        """Answer; also for work that was cancelled, which has no answer."""
+        self._server.tasks.discard(work)
+        if not work.cancelled():
+            failure = work.exception()
+            if failure is None:
+                self._answer(call, call_id, work.result() or EMPTY)
+            elif isinstance(failure, faults.Fault):
+                self._answer_fault(call.method, call_id, failure)
+            else:
+                self._answer_internal(call.method, call_id, failure)
         self._give_back(call.slot)
         call.slot = None
         self._bytes_in_flight -= cost
@@ -204,8 +207,8 @@ class ServerPeer(Peer):
     def _answer_fault(self, method: int, call_id: int, fault: faults.Fault) -> None:
         self.send((ERROR, method, call_id, 0), encode_fault(fault))
 
-    def _answer_internal(self, method: int, call_id: int) -> None:
-        log.exception("call of method %d failed", method)
+    def _answer_internal(self, method: int, call_id: int, failure: BaseException) -> None:
+        log.error("call of method %d failed", method, exc_info=failure)
         self._answer_fault(method, call_id, faults.Internal())
 
     def _release_both(self, release: Callable[[], None] | None, slot: Slot) -> None:
@@ -254,7 +257,9 @@ class FrameServer:
         self.secret = secret
         self.slots = slots
         self.peers: set[ServerPeer] = set()
-        self.tasks: set[asyncio.Task[None]] = set()  # calls in flight, of lost connections too
+        self.tasks: set[asyncio.Future[Answer | None]] = (
+            set()
+        )  # calls in flight, of lost connections too
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._is_stopping = False
@@ -269,7 +274,7 @@ class FrameServer:
         chosen: int = self._server.sockets[0].getsockname()[1]
         return chosen
 
-    def handle(self, call: Call) -> Answer | Awaitable[Answer]:
+    def handle(self, call: Call) -> Answer | Awaitable[Answer | None]:
         """Find a call's handler and begin it."""
         if self._is_stopping:
             raise faults.Busy("stopping")

@@ -12,6 +12,7 @@ from common.checksum import crc32c_blocks
 from storagenode.store.disk import Disk
 from storagenode.store.extents import Extent, scan_blocking
 from storagenode.store.record import Record
+from storagenode.store.writes import Write
 
 log = logging.getLogger(__name__)
 
@@ -76,15 +77,13 @@ class Compactor:
                     identity = record.identity_of(buffer.view)
                     header = moved.encode_header(identity)
                     buffer.view[: len(header)] = header
-                    await disk.write(target, offset, [buffer.view], needs_sync=True)
-                    # A delete may have come while we copied: then there is nothing to move.
-                    is_moved = disk.lookup(record.blob_id, record.index) is not None
+                    await disk.write(Write(target, offset, [buffer.view]))
+                    is_moved = await disk.run_in_order(disk.repoint_blocking, record, moved, table)
             finally:
                 buffer.release()
         finally:
             target.open_writes -= 1
             if is_moved:
-                disk.index.put(moved, table)
                 source.live_bytes -= record.record_bytes
             else:
                 target.live_bytes -= record.record_bytes

@@ -1,22 +1,22 @@
 """One disk of a node: identity, extents, index, writing in groups, reading, deleting, space.
 
-Writes of fragments are collected; one thread writes what has come and, if a fragment was finished
-among it, syncs once for all of them (whatever arrives meanwhile goes with the next round). A failed
-write or sync poisons the disk: it acknowledges nothing more until the process starts again and
-reads what is really there. source  the fsync behaviour of Linux: after a failure the dirty pages
+One thread writes fragments and deletes them, in groups (`writes.py`). A failed write or sync
+poisons the disk: it acknowledges nothing more until the process starts again and reads what is
+really there. source  the fsync behaviour of Linux: after a failure the dirty pages
 may be marked clean, so a second fsync proves nothing.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from common import fault_points, faults
+from common import faults
 from common.buffers import Buffer, BufferPool
 from common.clock import Clock
+from storagenode.store.deletes import GroupDeleter
 from storagenode.store.extents import Extent, Extents, as_fault
 from storagenode.store.files import PAGE, Files, align
 from storagenode.store.health import Counters, DiskHealth
@@ -26,10 +26,11 @@ from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
 from storagenode.store.recover import recover_blocking
 from storagenode.store.settings import DiskSettings
 from storagenode.store.verify import Verdict, buffer_bytes, verify_all_blocking
-from storagenode.store.writes import Write, joined, read_blocking, read_now
+from storagenode.store.writes import GroupWriter, Write, read_blocking, read_now
 
 log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
+Row = tuple[Record, bytes]
 
 DAMAGED_MAX = 10_000
 BORROWED_SHARE_MAX = 0.75  # of the reserve, by moves; the journal may take more
@@ -68,8 +69,12 @@ class Disk:
                 if not settings.rebuilds_later:
                     raise
                 self._doubt(corrupt)
-        self._queue: list[Write] = []
-        self._pump: asyncio.Task[None] | None = None
+        self._deleter = GroupDeleter(
+            self._writer, self.health, lambda: self.index, self._mark_dead_blocking
+        )
+        self._group_writer = GroupWriter(
+            self._writer, self.health, self.counters, self._put_rows, self.fail
+        )
         self._rolling: asyncio.Task[None] | None = None
         self._is_borrowed = False  # the active extent lies in the reserve: for moves only
         self._save_identity(is_clean=False)
@@ -196,6 +201,12 @@ class Disk:
             self._state = "up" if self._state == "read_only" else self._state
         return self.extents.reserve(record_bytes)
 
+    def reserve_now(self, record_bytes: int) -> tuple[Extent, int] | None:
+        """The same where nothing has to be waited for or looked at; else None."""
+        if self._state != "up" or self._is_borrowed or not self.extents.fits(record_bytes):
+            return None
+        return self.extents.reserve(record_bytes)
+
     async def _roll(self, record_bytes: int, move_bytes: int) -> None:
         """Preallocate the next extent and make it the active one."""
         try:
@@ -238,60 +249,22 @@ class Disk:
 
     # --- writing ------------------------------------------------------------------------------
 
-    def write(
-        self, extent: Extent, offset: int, pieces: Sequence[memoryview], *, needs_sync: bool
-    ) -> "asyncio.Future[None]":
-        """Write whole pages; with needs_sync the future is done when they are on disk."""
-        done: asyncio.Future[None] = self._loop.create_future()
-        if self._state == "failed":
-            done.set_exception(faults.Unavailable("the disk has failed"))
-            return done
-        self._queue.append(Write(extent, offset, pieces, needs_sync, done))
-        if self._pump is None or self._pump.done():
-            self._pump = self._loop.create_task(self._write_groups())
-        return done
+    def write(self, write: Write) -> "asyncio.Future[None]":
+        """Do a write with others that come now; raises Unavailable through the future."""
+        self._group_writer.add(write)
+        return write.done
 
-    async def _write_groups(self) -> None:
-        while self._queue:
-            group, self._queue = self._queue, []
-            try:
-                with self.health.call():
-                    await self._loop.run_in_executor(self._writer, self._write_blocking, group)
-            except OSError as error:
-                self.health.write_errors += 1
-                self._poison(error, group)
-                return
-            for write in group:
-                if not write.done.done():
-                    write.done.set_result(None)
-
-    def _write_blocking(self, group: list[Write]) -> None:
-        to_sync = {}
-        fault_points.reach("fragment.before_write")
-        for extent, offset, pieces in joined(group):
-            extent.file.write(pieces, offset)
-            self.counters.bytes_written += sum(len(piece) for piece in pieces)
-        fault_points.reach("fragment.before_sync")
-        for write in group:
-            if write.needs_sync:
-                to_sync[write.extent.number] = write.extent
-        for extent in to_sync.values():
-            extent.file.sync()
-            self.counters.syncs += 1
-        if to_sync:
-            fault_points.reach("fragment.after_sync")
+    def _put_rows(self, rows: list[Row]) -> None:
+        self.index.put_all(rows)
 
     def fail(self, why: str) -> None:
         """Acknowledge nothing more in this life of the process."""
         log.critical("the disk has failed: %s", why, extra={"disk": str(self.settings.folder)})
         self._state = "failed"
 
-    def _poison(self, error: OSError, group: list[Write]) -> None:
-        self.fail(str(error))
-        for write in (*group, *self._queue):
-            if not write.done.done():
-                write.done.set_exception(faults.Unavailable("the disk has failed"))
-        self._queue.clear()
+    def is_deleting(self, blob_id: bytes, index: int) -> bool:
+        """Whether a fragment is being deleted: it cannot be written meanwhile."""
+        return self._deleter.is_deleting((blob_id, index))
 
     def check_up(self) -> None:
         """Whether new fragments can be taken. raises Unavailable"""
@@ -400,7 +373,7 @@ class Disk:
 
     async def set_index_aside(self) -> None:
         """Give up an index that cannot be trusted and begin an empty one, with its tombstones."""
-        await self.run_scrub(self._set_index_aside_blocking)
+        await self.run_in_order(self._set_index_aside_blocking)
 
     def _set_index_aside_blocking(self) -> None:
         folder = self.settings.folder / "index"
@@ -429,31 +402,42 @@ class Disk:
         *,
         may_return: bool = False,
         fence: int = 0,
-    ) -> None:
-        """Delete fragments; durable when this returns.
+    ) -> int:
+        """Delete fragments; durable when this returns. Returns how many were there.
 
         others      ids without a fragment: only tombstones; may_return: tokens above `fence` may
         """
         # Never before what is deleted was written, whatever the clock did since.
         now_ns = max(self._clock.now_ns(), *(record.written_ns for record in records), 0)
-        named = [(record.blob_id, record.index) for record in records]
-        self.index.delete([*named, *others], Tombstone(now_ns, may_return, fence))
-        await self._loop.run_in_executor(self._writer, self._delete_blocking, records)
-        for record in records:
+        tombstone = Tombstone(now_ns, may_return, fence)
+        try:
+            deleted = await self._deleter.delete(records, others, tombstone)
+        except faults.Corrupt as corrupt:
+            raise self._doubt(corrupt) from corrupt
+        for record in deleted:
             self.damaged.pop((record.blob_id, record.index), None)
             extent = self.extents.by_number.get(record.extent)
             if extent is not None:
                 extent.live_bytes -= record.record_bytes
             self.fragment_count -= 1
         await self.drop_empty_extents()
+        return len(deleted)
 
-    def _delete_blocking(self, records: Sequence[Record]) -> None:
-        self.index.sync_blocking()
-        fault_points.reach("delete.after_tombstone")
-        if self._state != "failed":
-            self._mark_dead_blocking(records)
+    def repoint_blocking(self, record: Record, moved: Record, table: bytes) -> bool:
+        """Let the index name a fragment's new place, unless it was deleted meanwhile."""
+        known = self.index.get(record.blob_id, record.index)
+        if known is None or known[0] != record:
+            return False
+        self.index.put(moved, table)
+        return True
 
-    def _mark_dead_blocking(self, records: Sequence[Record]) -> None:
+    async def run_in_order(self, work: Callable[..., ResultT], *values: Any) -> ResultT:
+        """Do blocking work in the thread that writes and deletes, between two groups."""
+        return await self._loop.run_in_executor(self._writer, work, *values)
+
+    def _mark_dead_blocking(self, records: Iterable[Record]) -> None:
+        if self._state == "failed":
+            return
         try:
             with self._pool.take_now(PAGE) as buffer:
                 self.extents.mark_dead_blocking(records, buffer.view)
@@ -479,8 +463,8 @@ class Disk:
 
     async def close(self) -> None:
         """Finish writes and close cleanly."""
-        while self._queue and self._pump is not None:
-            await asyncio.wait([self._pump])
+        await self._group_writer.wait_idle()
+        await self._deleter.wait_idle()
         self._writer.shutdown()
         self._readers.shutdown()
         self._scrubber.shutdown()

@@ -6,9 +6,11 @@ deleted cannot be written again.
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from functools import partial
 
-from common import fault_points, faults
+from common import faults
 from common.buffers import Buffer, BufferPool
 from common.checksum import crc32c_blocks
 from common.clock import Clock
@@ -18,8 +20,9 @@ from storagenode.store.disk import Disk
 from storagenode.store.extents import Extent
 from storagenode.store.files import PAGE, align
 from storagenode.store.index import Tombstone
-from storagenode.store.record import Record
+from storagenode.store.record import Record, shape_of
 from storagenode.store.verify import MISSING, Verdict
+from storagenode.store.writes import Write
 
 Piece = bytes | bytearray | memoryview
 
@@ -31,15 +34,15 @@ VERIFY_MAX = 64  # fragments of one call: it must end within its deadline
 
 @dataclass(slots=True)
 class _Open:
-    """A fragment that is being written."""
+    """A fragment that is being written; `last` is the write that finishes it."""
 
     record: Record
     extent: Extent
     disk: Disk
     touched_s: float
     next_cell: int = 0
-    table: bytearray = field(default_factory=bytearray)
-    header: Buffer | None = None
+    table: bytes = b""
+    last: Write | None = None
 
 
 class FragmentStore:
@@ -61,27 +64,65 @@ class FragmentStore:
 
     # --- writing ------------------------------------------------------------------------------
 
+    def begin_put(
+        self, request: storage_pb2.PutCell, cell: Piece, slot: Buffer | None
+    ) -> Awaitable[None]:
+        """The same as `put_cell`; a small fragment for which there is room needs no task."""
+        if request.last and not request.cell_index:
+            done = self._put_whole(request, cell)
+            if done is not None:
+                return done
+        return self.put_cell(request, cell, slot)
+
     async def put_cell(
         self, request: storage_pb2.PutCell, cell: Piece, slot: Buffer | None
     ) -> None:
         """Write one cell; after the last one the fragment is on disk when this returns.
 
         cell     its bytes; where they are in a slot, the slot's memory is written as it is
-        raises   Invalid, Corrupt (not what its checksums say), Full, Unavailable, AlreadyExists
+        raises   Invalid, Corrupt (not what its checksums say), Full, Unavailable, AlreadyExists,
+                 Fenced (deleted, perhaps while it was written)
         """
         table = _checked_table(request, cell)
         opened = await self._opened(request)
+        if len(cell) != opened.record.cell_size(request.cell_index):
+            self._give_up(opened)
+            raise faults.Invalid("cell", str(len(cell)), "not as large as was declared")
+        if opened.record.is_packed:
+            await self._write_packed(opened, request, cell)
+            return
         try:
-            if opened.record.is_packed:
-                await self._write_packed(opened, request, cell)
-            else:
-                await self._write_paged(opened, request, cell, slot, table)
+            await self._write_paged(opened, request, cell, slot, table)
         except BaseException:
             self._give_up(opened)
             raise
         opened.touched_s = self._clock.monotonic_s()
         if request.last:
             self._finish(opened)
+
+    def _put_whole(
+        self, request: storage_pb2.PutCell, cell: Piece
+    ) -> "asyncio.Future[None] | None":
+        """Begin to write a packed fragment; None: it is none, or must wait for its space."""
+        _check_declaration(request)
+        shape = shape_of(
+            request.fragment_bytes, request.cell_bytes, request.block_bytes, len(request.identity)
+        )
+        if not shape.is_packed:
+            return None
+        _checked_table(request, cell)
+        if len(cell) != request.fragment_bytes:
+            raise faults.Invalid("cell", str(len(cell)), "not as large as was declared")
+        key = (request.blob_id, request.index)
+        if key in self._open or key in self._opening:
+            raise faults.AlreadyExists("fragment", request.blob_id.hex())
+        disk = self.disk(request.disk_id)
+        written_ns = self._check_new(request, disk)
+        place = disk.reserve_now(shape.record_bytes)
+        if place is None:
+            return None
+        opened = self._open[key] = self._place(request, disk, place, written_ns)
+        return self._write_packed(opened, request, cell)
 
     async def _opened(self, request: storage_pb2.PutCell) -> _Open:
         """The fragment of a cell; later cells wait in order while space is found for the first."""
@@ -111,42 +152,64 @@ class FragmentStore:
     async def _begin(self, request: storage_pb2.PutCell) -> _Open:
         _check_declaration(request)
         disk = self.disk(request.disk_id)
+        written_ns = self._check_new(request, disk)
+        shape = shape_of(
+            request.fragment_bytes, request.cell_bytes, request.block_bytes, len(request.identity)
+        )
+        return self._place(request, disk, await disk.reserve(shape.record_bytes), written_ns)
+
+    def _check_new(self, request: storage_pb2.PutCell, disk: Disk) -> int:
+        """Whether a fragment may be written; returns its time. raises Fenced, AlreadyExists"""
         disk.check_up()
         tombstone = disk.index.tombstone(request.blob_id, request.index)
-        if tombstone is not None and not _may_return(tombstone, request.fence):
+        if disk.is_deleting(request.blob_id, request.index) or (
+            tombstone is not None and not _may_return(tombstone, request.fence)
+        ):
             raise faults.Fenced("fragment", request.blob_id.hex())
         if disk.lookup(request.blob_id, request.index) is not None:
             raise faults.AlreadyExists("fragment", request.blob_id.hex())
         # Later than its deletion, whatever the clock did since: a rebuild of the index compares.
-        written_ns = max(self._clock.now_ns(), tombstone.deleted_ns + 1 if tombstone else 0)
-        geometry = Record(
-            request.blob_id, request.index, 0, 0, request.fragment_bytes, request.cell_bytes,
-            request.block_bytes, len(request.identity), written_ns,
-        )  # fmt: skip
-        extent, offset = await disk.reserve(geometry.record_bytes)
+        return max(self._clock.now_ns(), tombstone.deleted_ns + 1 if tombstone else 0)
+
+    def _place(
+        self,
+        request: storage_pb2.PutCell,
+        disk: Disk,
+        place: tuple[Extent, int],
+        written_ns: int,
+    ) -> _Open:
+        extent, offset = place
         record = Record(
             request.blob_id, request.index, extent.number, offset, request.fragment_bytes,
-            request.cell_bytes, request.block_bytes, len(request.identity), geometry.written_ns,
+            request.cell_bytes, request.block_bytes, len(request.identity), written_ns,
         )  # fmt: skip
         return _Open(record, extent, disk, self._clock.monotonic_s())
 
-    async def _write_packed(self, opened: _Open, request: storage_pb2.PutCell, cell: Piece) -> None:
-        record = opened.record
-        whole = self._pool.take_now(record.record_bytes)
-        try:
-            header = record.encode_header(request.identity)
-            trailer = record.encode_trailer(request.block_checksums)
-            at = len(header)
-            whole.view[:at] = header
-            whole.view[at : at + len(cell)] = cell
-            at += len(cell)
-            whole.view[at : at + len(trailer)] = trailer
-            at += len(trailer)
-            whole.view[at:] = bytes(record.record_bytes - at)
-            opened.table += request.block_checksums
-            await opened.disk.write(opened.extent, record.offset, [whole.view], needs_sync=True)
-        finally:
-            whole.release()
+    def _write_packed(
+        self, opened: _Open, request: storage_pb2.PutCell, cell: Piece
+    ) -> "asyncio.Future[None]":
+        """Write a whole fragment; it is in the index when the future is done."""
+        record, table = opened.record, request.block_checksums
+        size = record.record_bytes
+        buffer = self._pool.take_now(size)
+        view = buffer.view
+        header = record.encode_header(request.identity)
+        middle = len(header) + len(cell)
+        view[: len(header)] = header
+        view[len(header) : middle] = cell
+        view[middle:] = record.encode_trailer(table).ljust(size - middle, b"\x00")
+        write = Write(
+            opened.extent, record.offset, [view], row=(record, table), release=buffer.release
+        )
+        opened.last = write
+        write.done.add_done_callback(partial(self._packed_written, opened))
+        return opened.disk.write(write)
+
+    def _packed_written(self, opened: _Open, done: "asyncio.Future[None]") -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._give_up(opened)
+        elif self._open.get((opened.record.blob_id, opened.record.index)) is opened:
+            self._finish(opened)
 
     async def _write_paged(
         self,
@@ -171,11 +234,14 @@ class FragmentStore:
             pieces.insert(0, taken[-1].view)
             offset = record.offset
         if request.last:
-            trailer = record.encode_trailer(bytes(opened.table))
+            trailer = record.encode_trailer(opened.table)
             taken.append(self._take(trailer, len(trailer)))
             pieces.append(taken[-1].view)
+        write = Write(opened.extent, offset, pieces, needs_sync=request.last)
+        if request.last:
+            write.row, opened.last = (record, opened.table), write
         try:
-            await opened.disk.write(opened.extent, offset, pieces, needs_sync=request.last)
+            await opened.disk.write(write)
         finally:
             for buffer in taken:
                 buffer.release()
@@ -188,27 +254,31 @@ class FragmentStore:
         return buffer
 
     def _finish(self, opened: _Open) -> None:
-        record = opened.record
-        self._open.pop((record.blob_id, record.index), None)
-        try:
-            opened.disk.index.put(record, bytes(opened.table))
-        except faults.Unavailable as error:
-            opened.extent.live_bytes -= record.record_bytes
-            opened.extent.open_writes -= 1
-            opened.disk.fail(str(error))
-            raise
-        opened.disk.damaged.pop((record.blob_id, record.index), None)
-        opened.disk.fragment_count += 1
-        fault_points.reach("fragment.after_index")
+        """Count a fragment that is on disk and in the index. raises Fenced: deleted meanwhile"""
+        key = (opened.record.blob_id, opened.record.index)
+        if self._open.get(key) is not opened:
+            raise faults.Fenced("fragment", opened.record.blob_id.hex())
+        del self._open[key]
+        disk = opened.disk
+        disk.damaged.pop(key, None)
+        disk.fragment_count += 1
         opened.extent.open_writes -= 1
-        opened.disk.close_if_done(opened.extent)
+        disk.close_if_done(opened.extent)
 
     def _give_up(self, opened: _Open) -> None:
+        """Forget a fragment; what of it is being written will not get into the index."""
         record = opened.record
-        if self._open.pop((record.blob_id, record.index), None) is not None:
-            opened.extent.live_bytes -= record.record_bytes
-            opened.extent.open_writes -= 1
-            opened.disk.close_if_done(opened.extent)
+        key = (record.blob_id, record.index)
+        if self._open.get(key) is not opened:
+            return
+        del self._open[key]
+        opened.extent.live_bytes -= record.record_bytes
+        opened.extent.open_writes -= 1
+        if opened.last is not None:
+            opened.last.row = None
+            if not opened.last.done.done():
+                opened.last.done.set_exception(faults.Fenced("fragment", record.blob_id.hex()))
+        opened.disk.close_if_done(opened.extent)
 
     def give_up_idle(self) -> int:
         """Drop fragments whose writer went away; returns how many."""
@@ -310,20 +380,22 @@ class FragmentStore:
         for disk_id, fragments in by_disk.items():
             disk = self.disk(disk_id)
             if disk.health.is_waiting:
-                # Tombstones are written in the event loop: on a hung disk it would stand still.
                 raise faults.Unavailable("the disk lets its node wait; deletions can")
             records, others = [], []
             for fragment in fragments:
                 opened = self._open.get((fragment.blob_id, fragment.index))
                 if opened is not None:
                     self._give_up(opened)
+                    others.append((fragment.blob_id, fragment.index))
+                    continue
                 found = disk.lookup(fragment.blob_id, fragment.index)
                 if found is None:
                     others.append((fragment.blob_id, fragment.index))
                 elif not 0 < request.written_before_ns <= found[0].written_ns:
                     records.append(found[0])
-            await disk.delete(records, others, may_return=request.may_return, fence=request.fence)
-            deleted += len(records)
+            deleted += await disk.delete(
+                records, others, may_return=request.may_return, fence=request.fence
+            )
         return storage_pb2.DeleteFragmentsReply(
             deleted=deleted, absent=len(request.fragments) - deleted
         )

@@ -38,20 +38,27 @@ class DiskHealth:
         self.read_errors = 0
         self.write_errors = 0
 
+    def begin(self) -> int:
+        """A call of a thread begins; returns its number for `end`."""
+        self._serial += 1
+        self._begun_s[self._serial] = self._clock.monotonic_s()
+        return self._serial
+
+    def end(self, serial: int) -> None:
+        """It has come back, whatever came of it."""
+        taken_s = self._clock.monotonic_s() - self._begun_s.pop(serial)
+        if serial == self._oldest:
+            self._oldest, self._ticks = None, 0
+        self.mean_s += WEIGHT * (taken_s - self.mean_s)
+
     @contextmanager
     def call(self) -> Iterator[None]:
         """Around the waiting for one call of a thread."""
-        self._serial += 1
-        serial, begun_s = self._serial, self._clock.monotonic_s()
-        self._begun_s[serial] = begun_s
+        serial = self.begin()
         try:
             yield
         finally:
-            del self._begun_s[serial]
-            if serial == self._oldest:
-                self._oldest, self._ticks = None, 0
-            taken_s = self._clock.monotonic_s() - begun_s
-            self.mean_s += WEIGHT * (taken_s - self.mean_s)
+            self.end(serial)
 
     def tick(self) -> None:
         """A second has gone by in which the event loop ran: only such count.

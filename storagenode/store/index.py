@@ -5,7 +5,7 @@ are synced before they are acknowledged, and their tombstones kept, so that a fr
 deleted is neither written again nor found again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -60,8 +60,15 @@ class Index:
 
     def put(self, record: Record, table: bytes) -> None:
         """Add or move a fragment."""
+        self.put_all([(record, table)])
+
+    def put_all(self, rows: Iterable[tuple[Record, bytes]]) -> None:
+        """Add or move fragments, in one write. raises Unavailable"""
         self._database.write(
-            {FRAGMENT + row_key(record.blob_id, record.index): _encode(record) + table}
+            {
+                FRAGMENT + row_key(record.blob_id, record.index): _encode(record) + table
+                for record, table in rows
+            }
         )
 
     def delete(self, fragments: list[tuple[bytes, int]], tombstone: Tombstone) -> None:

@@ -10,7 +10,9 @@ another, one write. In others cells begin at whole pages, for direct I/O.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
+from typing import NamedTuple
 
 from common import faults
 from common.checksum import digest
@@ -22,6 +24,7 @@ DEAD_MAGIC = b"OSTKDEAD"
 TRAILER_MAGIC = b"OSTKTAIL"
 FORMAT = 1
 PACKED_BYTES_MAX = 64 * KIB
+SHAPES_KEPT = 4096
 
 # magic, format, flags (1: packed), blob id, index, extent, offset, fragment, cell, block bytes,
 # header bytes, identity bytes, trailer offset, record bytes, written ns; then the CRC of all before
@@ -29,6 +32,44 @@ _HEADER = Struct("<8sHH16sIIQQIIIIQQQ")
 # magic, blob id, index, table bytes; then the table and the CRC of all before
 _TRAILER = Struct("<8s16sII")
 _CRC_BYTES = 4
+
+
+class Shape(NamedTuple):
+    """Sizes within a record, in bytes, and counts: see `Record`."""
+
+    is_packed: bool
+    header_bytes: int
+    stride_bytes: int
+    cell_count: int
+    blocks_per_cell: int
+    block_count: int
+    trailer_offset: int
+    record_bytes: int
+
+
+@lru_cache(SHAPES_KEPT)
+def shape_of(fragment_bytes: int, cell_bytes: int, block_bytes: int, identity_bytes: int) -> Shape:
+    """The shape of a fragment; kept, since few sizes come again and again."""
+    is_packed = fragment_bytes == cell_bytes and fragment_bytes < PACKED_BYTES_MAX
+    header_bytes = _HEADER.size + identity_bytes + _CRC_BYTES
+    stride_bytes, cell_count = cell_bytes, -(-fragment_bytes // cell_bytes)
+    last_bytes = last_room = fragment_bytes - (cell_count - 1) * cell_bytes
+    if not is_packed:
+        header_bytes, stride_bytes = align(header_bytes), align(cell_bytes)
+        last_room = align(last_bytes)
+    blocks_per_cell = -(-cell_bytes // block_bytes)
+    block_count = (cell_count - 1) * blocks_per_cell + -(-last_bytes // block_bytes)
+    trailer_offset = header_bytes + (cell_count - 1) * stride_bytes + last_room
+    return Shape(
+        is_packed,
+        header_bytes,
+        stride_bytes,
+        cell_count,
+        blocks_per_cell,
+        block_count,
+        trailer_offset,
+        align(trailer_offset + _TRAILER.size + 4 * block_count + _CRC_BYTES),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,48 +87,49 @@ class Record:
     written_ns: int
 
     @property
+    def shape(self) -> "Shape":
+        """What follows from its sizes."""
+        return shape_of(self.fragment_bytes, self.cell_bytes, self.block_bytes, self.identity_bytes)
+
+    @property
     def is_packed(self) -> bool:
         """Whether everything is behind one another in one write."""
-        return self.fragment_bytes == self.cell_bytes and self.fragment_bytes < PACKED_BYTES_MAX
+        return self.shape.is_packed
 
     @property
     def header_bytes(self) -> int:
         """From the record's begin to its first cell."""
-        size = _HEADER.size + self.identity_bytes + _CRC_BYTES
-        return size if self.is_packed else align(size)
+        return self.shape.header_bytes
 
     @property
     def stride_bytes(self) -> int:
         """From cell to cell."""
-        return self.cell_bytes if self.is_packed else align(self.cell_bytes)
+        return self.shape.stride_bytes
 
     @property
     def cell_count(self) -> int:
         """Cells of the fragment; the last may be shorter."""
-        return -(-self.fragment_bytes // self.cell_bytes)
+        return self.shape.cell_count
 
     @property
     def blocks_per_cell(self) -> int:
         """Blocks of a full cell."""
-        return -(-self.cell_bytes // self.block_bytes)
+        return self.shape.blocks_per_cell
 
     @property
     def block_count(self) -> int:
         """Blocks of the whole fragment."""
-        last = self.fragment_bytes - (self.cell_count - 1) * self.cell_bytes
-        return (self.cell_count - 1) * self.blocks_per_cell + -(-last // self.block_bytes)
+        return self.shape.block_count
 
     @property
     def trailer_offset(self) -> int:
         """Where the trailer begins, from the record's begin."""
-        last = self.fragment_bytes - (self.cell_count - 1) * self.cell_bytes
-        size = last if self.is_packed else align(last)
-        return self.header_bytes + (self.cell_count - 1) * self.stride_bytes + size
+        return self.shape.trailer_offset
 
     @property
     def record_bytes(self) -> int:
         """All of it, in whole pages."""
-        return align(self.trailer_offset + _TRAILER.size + 4 * self.block_count + _CRC_BYTES)
+        return self.shape.record_bytes
 
     def cell_offset(self, cell_index: int) -> int:
         """Where a cell begins, in the extent."""

@@ -44,7 +44,7 @@ class Node:
     async def put(self, blob: int, data: bytes, last: bool = True) -> None:
         cells = [data[at : at + CELL] for at in range(0, len(data), CELL)]
         for number, cell in enumerate(cells if last else cells[:-1]):
-            await self.store.put_cell(
+            await self.store.begin_put(
                 storage_pb2.PutCell(
                     blob_id=blob_id(blob), index=2, disk_id=1, cell_index=number,
                     last=number == len(cells) - 1, fragment_bytes=len(data),

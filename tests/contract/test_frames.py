@@ -25,7 +25,7 @@ from common.frames.wire import (
 )
 
 SECRET = b"right"
-ECHO, SLOW, FAIL, BREAK, BIG = 1, 2, 3, 4, 5
+ECHO, SLOW, FAIL, BREAK, BIG, FUTURE = 1, 2, 3, 4, 5, 6
 
 
 def echo(call: Call) -> Answer:
@@ -49,7 +49,22 @@ def big(call: Call) -> Answer:
     return Answer(b"big", (b"x" * int(call.header),))
 
 
-HANDLERS: dict[int, Handler] = {ECHO: echo, SLOW: slow, FAIL: fail, BREAK: broken, BIG: big}
+def future(call: Call) -> "asyncio.Future[None]":
+    """A handler without a task: done later, by somebody else, as the header says."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    outcome = {
+        b"nothing": lambda: done.set_result(None),
+        b"fault": lambda: done.set_exception(faults.Full("disk")),
+        b"error": lambda: done.set_exception(ZeroDivisionError()),
+    }
+    loop.call_soon(outcome[call.header])
+    return done
+
+
+HANDLERS: dict[int, Handler] = {
+    ECHO: echo, SLOW: slow, FAIL: fail, BREAK: broken, BIG: big, FUTURE: future,
+}  # fmt: skip
 
 
 @asynccontextmanager
@@ -121,6 +136,16 @@ async def test_faults_cross_with_their_fields() -> None:
             await client.call(BREAK, b"", deadline_s=10)
         with pytest.raises(faults.Unsupported):
             await client.call(99, b"", deadline_s=10)
+
+
+async def test_a_handler_may_return_a_future() -> None:
+    async with connected() as client:
+        reply = await client.call(FUTURE, b"nothing", bytes(100_000), deadline_s=5)
+        assert (reply.header, bytes(reply.payload)) == (b"", b"")
+        with pytest.raises(faults.Full):
+            await client.call(FUTURE, b"fault", deadline_s=5)
+        with pytest.raises(faults.Internal):
+            await client.call(FUTURE, b"error", deadline_s=5)
 
 
 @pytest.mark.parametrize("kind", sorted(FAULTS))

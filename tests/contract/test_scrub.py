@@ -353,7 +353,7 @@ async def test_an_index_that_cannot_be_written_fails_its_disk(tmp_path: Path) ->
     index = node.disk.index
 
     class Full:
-        def put(self, record: Record, table: bytes) -> None:
+        def put_all(self, rows: list[tuple[Record, bytes]]) -> None:
             raise faults.Unavailable("write failed: no space left on device")
 
         def __getattr__(self, name: str) -> object:

@@ -12,8 +12,8 @@ from unittest.mock import patch
 
 from gateway.objects.stripes import CellSet
 from metaservice.operations import listing
-from storagenode.store.disk import Disk
 from storagenode.store.index import Index
+from storagenode.store.writes import GroupWriter
 from tests.simulation.disk import SimulatedFiles
 from tests.simulation.plan import ZONES, Kind, Plan, Scale, draw
 
@@ -58,11 +58,11 @@ POWER = Scale(
 def node_acknowledges_before_fsync() -> Iterator[None]:
     """A fragment counts as on disk when it was handed to the kernel."""
 
-    def write(self: Disk, group: list[Any]) -> None:
+    def write(self: GroupWriter, group: list[Any]) -> None:
         for each in group:
             each.extent.file.write(each.pieces, each.offset)
 
-    with patch.object(Disk, "_write_blocking", write):
+    with patch.object(GroupWriter, "store_blocking", write):
         yield
 
 
@@ -104,10 +104,10 @@ def listing_begins_behind_its_marker() -> Iterator[None]:
 def disk_goes_on_after_a_failed_write() -> Iterator[None]:
     """A failed write or sync is logged, and acknowledged."""
 
-    def ignore(self: Disk, error: OSError, group: list[Any]) -> None:
+    def ignore(self: GroupWriter, error: OSError, group: list[Any]) -> None:
         for each in group:
             if not each.done.done():
                 each.done.set_result(None)
 
-    with patch.object(Disk, "_poison", ignore):
+    with patch.object(GroupWriter, "poison", ignore):
         yield

@@ -12,22 +12,20 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from common import faults
-from common.checksum import crc32c
 from common.clock import Clock
 from common.keyring import KeySource
 from metaservice.journal import register
 from metaservice.journal.blobs import BlobKeeper
 from metaservice.journal.checkpoint import read_checkpoint
-from metaservice.journal.group import Body, SegmentKey, decode
+from metaservice.journal.group import Body, SegmentKey
 from metaservice.journal.register import Peers, names_of, recovery_quorum
+from metaservice.journal.tail import read_some
 from metaservice.journal.writer import HEADER, POSITION
 from metaservice.kv.interface import Row
 from proto import journal_pb2
-from storagenode.client import Method
 
 log = logging.getLogger(__name__)
 
-READ_S = 10.0
 ATTEMPTS_MAX = 5  # of taking an epoch, against a service that takes some too
 
 
@@ -224,8 +222,13 @@ class Recovery:
         key = SegmentKey.unwrap(segment.segment_id, segment.wrapped_key, self._ring)
         for name in sorted(segment.nodes, key=lambda name: name not in self._replies):
             while sequence < end:
+                request = journal_pb2.Read(
+                    cluster_id=self._cluster_id,
+                    segment_id=segment.segment_id,
+                    from_sequence=sequence,
+                )
                 try:
-                    bodies = await self._read_some(name, segment, key, sequence)
+                    bodies = await read_some(self._peers, name, key, request)
                 except faults.Fault as fault:
                     log.warning("%s: %s", name, fault)
                     break
@@ -234,26 +237,6 @@ class Recovery:
                 for body in bodies[: end - sequence]:
                     yield sequence, body
                     sequence += 1
-
-    async def _read_some(
-        self, name: str, segment: journal_pb2.Segment, key: SegmentKey, sequence: int
-    ) -> list[Body]:
-        """Records from a sequence on, as one node has them. raises Fault"""
-        peer = self._peers.peer(name)
-        if peer is None:
-            raise faults.Unavailable("does not answer")
-        request = journal_pb2.Read(
-            cluster_id=self._cluster_id, segment_id=segment.segment_id, from_sequence=sequence
-        )
-        answer = await peer.journal_call(Method.JOURNAL_READ, request, deadline_s=READ_S)
-        bodies, at = list[Body](), 0
-        for entry in journal_pb2.ReadReply.FromString(answer.header).entries:
-            sealed = bytes(answer.payload[at : at + entry.size_bytes])
-            at += entry.size_bytes
-            if entry.sequence != sequence + len(bodies) or crc32c(sealed) != entry.crc32c:
-                raise faults.Corrupt("journal record", str(entry.sequence))
-            bodies.append(decode(key.open(entry.sequence, sealed)))
-        return bodies
 
     # --- the end --------------------------------------------------------------------------------
 

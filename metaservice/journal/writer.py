@@ -23,6 +23,7 @@ from metaservice.journal.ensemble import Directory, Ensembles
 from metaservice.journal.group import SegmentKey, encode
 from metaservice.journal.patience import AppendPatience
 from metaservice.journal.register import age, names_of, running_quorum
+from metaservice.journal.tail import Tail
 from metaservice.journal.wrapping import is_current, rewrap
 from proto import journal_pb2
 from storagenode.client import Method
@@ -47,7 +48,7 @@ class LocalRows(Protocol):
 
     def get(self, key: bytes) -> bytes | None: ...
 
-    async def write_aside(self, rows: Mapping[bytes, bytes]) -> None:
+    async def write_aside(self, rows: Mapping[bytes, bytes | None]) -> None:
         """Write rows of the journal's own; durable when this returns. raises Unavailable"""
         ...
 
@@ -339,19 +340,40 @@ class JournalWriter:
     async def resume(self) -> None:
         """Take a new epoch and put the last group on the nodes again; before anything is answered.
 
-        raises   Fenced: this is not the newest copy of the metadata; Unavailable (closed), Ended
+        raises   Fenced: this is not the newest copy of the metadata; Unavailable (closed, or the
+                 engine was behind: it is not any more, and must be started again), Ended
         """
         assert self.header is not None
         stored = self._local.get(POSITION)
         position = journal_pb2.Position.FromString(stored or b"")
         names = names_of(self.header)
         await self._take_epoch(names, self._is_quorum, running_quorum(len(names)))
+        await self._catch_up(position.end_sequence)
         self.next_sequence = position.first_sequence
         rows = {key: self._local.get(key) for key in position.keys}
         async with self._turn:
             await self._renew(self.next_sequence, ())
             if rows:
                 await self._append(encode(rows, self._clock.now_ns()))
+
+    async def _catch_up(self, end_sequence: int) -> None:
+        """Apply what nodes have of the journal and the engine has lost. raises Unavailable
+
+        What is running has read the engine as it was: it ends after that.
+        """
+        assert self.header is not None
+        nodes = [name for each in self.header.segments[-1:] for name in each.nodes]
+        replies = await register.fence(self._nodes, nodes, self.caller)
+        rows, end = await Tail(self._nodes, self._ring, self.header, replies).read_from(
+            end_sequence
+        )
+        if rows:
+            position = journal_pb2.Position(
+                epoch=self.caller.epoch, first_sequence=end_sequence, end_sequence=end, keys=rows
+            )
+            await self._local.write_aside({**rows, POSITION: position.SerializeToString()})
+            words = f"commits {end_sequence} to {end - 1} came back from the journal's nodes"
+            raise faults.Unavailable(f"{words}; the service starts again with them")
 
     async def begin_new(self, members: Sequence[journal_pb2.Member]) -> None:
         """Begin a journal where there is none, or none any more; groups may follow.

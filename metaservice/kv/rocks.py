@@ -108,8 +108,11 @@ class RocksStore:
         """Send groups to a log too, from the next one on; None: no more."""
         self._log = group_log
 
-    async def write_aside(self, rows: Mapping[bytes, bytes]) -> None:
-        """Write rows that no commit reads; durable when this returns. raises Unavailable"""
+    async def write_aside(self, rows: Mapping[bytes, bytes | None]) -> None:
+        """Write rows that no commit has read (None: delete); durable when this returns.
+
+        raises   Unavailable
+        """
         try:
             await self._loop.run_in_executor(self._thread, self._write_aside_blocking, rows)
         except faults.Unavailable as fault:
@@ -126,8 +129,9 @@ class RocksStore:
             log.critical("the metadata engine gives up: %s", reason)
             self._poison(self._writing)
 
-    def _write_aside_blocking(self, rows: Mapping[bytes, bytes]) -> None:
-        self._database.write(rows)
+    def _write_aside_blocking(self, rows: Mapping[bytes, bytes | None]) -> None:
+        puts = {key: value for key, value in rows.items() if value is not None}
+        self._database.write(puts, [key for key, value in rows.items() if value is None])
         self._database.sync_blocking()
 
     # --- reading and committing -----------------------------------------------------------------

@@ -35,6 +35,7 @@ class FakeNode:
         self.is_up = True
         self.is_frozen = False
         self.drops_answers = False
+        self.refuses_reads = False
         self.calls: list[Method] = []
         self.fragments: dict[tuple[bytes, int], tuple[bytearray, bytearray]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -76,6 +77,8 @@ class FakeNode:
                         await asyncio.sleep(0.005)
                     if not self.is_up:
                         raise faults.Unavailable("connection lost")
+                    if self.refuses_reads and self.calls[-1] is Method.JOURNAL_READ:
+                        raise faults.Unavailable("not now")
                     reply = await work()
                     if self.drops_answers:
                         raise faults.Unavailable("connection lost")

@@ -36,7 +36,8 @@ from tests.faults.clients import (
 )
 from tests.faults.history import History, Place
 from tests.faults.inspection import Inspection
-from tests.faults.nemesis import ALL, ORDINARY, WITH_SHIM, Nemesis, Pace
+from tests.faults.lasting import LASTING, SETTINGS
+from tests.faults.nemesis import ALL, ORDINARY, Nemesis, Pace
 from tests.faults.victim import Victim
 
 CLIENTS = 8
@@ -79,6 +80,8 @@ class Campaign:
         self._options = options
         self._random = Random(options.seed)
         self._victim = Victim(options.directory)
+        if LASTING.keys() & set(options.faults):
+            self._victim.settings = SETTINGS
         self.history = History(options.directory / "history.jsonl", VERSIONED)
         self._round = Round()
         self._ending = threading.Event()
@@ -93,7 +96,8 @@ class Campaign:
 
     def _known_faults(self) -> list[str]:
         """Those asked for that this machine can do."""
-        names = [name for name in self._options.faults if self._victim.shim or name in ORDINARY]
+        without = ORDINARY | LASTING
+        names = [name for name in self._options.faults if self._victim.shim or name in without]
         return sorted(names)
 
     def _client(self, name: str) -> Client:
@@ -225,9 +229,10 @@ class Campaign:
         if "fsck" not in COMMANDS:
             print("this installation has no fsck: left out", flush=True)
             return
-        self._victim.wait_repaired()
+        if troubles := self._victim.wait_mended():
+            self.history.violate(f"at the end there is damage: {troubles}")
         done = self._victim.command(
-            "fsck", "--directory", str(self._victim.data), "--json", timeout_s=FSCK_S
+            "fsck", "--data", "--json", "--directory", str(self._victim.data), timeout_s=FSCK_S
         )
         if done.returncode:
             self.history.violate(f"fsck: {done.stdout[-4000:]} {done.stderr[-2000:]}")
@@ -282,7 +287,7 @@ def run(options: Options) -> Report:
 
 def main() -> int:
     """The command line."""
-    usual = sorted(ORDINARY | WITH_SHIM)
+    usual = sorted(ALL)
     parser = argparse.ArgumentParser(description="Hurt a local cluster and judge it.")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31))

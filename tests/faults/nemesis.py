@@ -7,13 +7,14 @@ episode ends with the cluster whole again, so that nothing acknowledged may ever
 import errno
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from common.fault_points import POINTS
 from tests.faults.inspection import Inspection
+from tests.faults.lasting import LASTING
 from tests.faults.network import Weather
+from tests.faults.stage import Begin, Stage
 from tests.faults.victim import Victim
 
 TICK_S = 0.5
@@ -22,32 +23,6 @@ NETWORK_CUT = Weather(is_cut=True)
 CLOCK_OFFSETS_S = (-3600.0, -600.0, 600.0, 3600.0)
 DISK_DELAYS_S = (0.05, 0.3, 1.0)
 FLIPS = 24
-
-
-@dataclass(slots=True)
-class Stage:
-    """One episode: whom it may hurt, and what must be undone beyond `Victim.heal`."""
-
-    victim: Victim
-    random: Random
-    zones: list[str]  # storage nodes, two at most
-    sick: list[str]  # storage nodes whose files may be changed for good
-    ticks: list[Callable[[], None]] = field(default_factory=list)
-    undo: list[Callable[[], None]] = field(default_factory=list)  # before healing
-    afterwards: list[Callable[[], None]] = field(default_factory=list)  # after healing
-    excused: set[str] = field(default_factory=set)  # processes whose own files were made to fail
-
-    def gateway(self) -> str:
-        """Any gateway."""
-        return self.random.choice(self.victim.gateway_names)
-
-    def end_of_link(self) -> list[str]:
-        """Processes whose links fail: the zones' nodes, or one of the others."""
-        others = [[self.gateway()], ["metaservice"], ["workers"]]
-        return self.random.choice([self.zones, self.zones, *others])
-
-
-Begin = Callable[[Stage], str]
 
 
 # --- processes ----------------------------------------------------------------------------------
@@ -291,11 +266,6 @@ def _flip(stage: Stage, pattern: str, count: int) -> str:
     return ", ".join(words)
 
 
-def wipe_disk(stage: Stage) -> str:
-    stage.victim.wipe(stage.sick[0])
-    return f"{stage.sick[0]} comes back with an empty disk"
-
-
 # --- clocks -------------------------------------------------------------------------------------
 
 
@@ -343,8 +313,7 @@ WITH_SHIM: dict[str, Begin] = {
     "metadata-errors": metadata_errors,
     "wrong-clock": wrong_clock,
 }
-ON_REQUEST: dict[str, Begin] = {"wipe-disk": wipe_disk}  # needs repair, and time for it
-ALL = ORDINARY | WITH_SHIM | ON_REQUEST
+ALL = ORDINARY | WITH_SHIM | LASTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,12 +367,16 @@ class Nemesis(threading.Thread):
         random, pace = self._random, self._pace
         zones = random.sample(self._victim.nodes, random.choice([1, 2]))
         stage = Stage(self._victim, random, zones, self._sick)
+        began_ns = time.time_ns()
         chosen = random.sample(
             self._names, min(random.randint(1, pace.faults_max), len(self._names))
         )
         hold_s = random.uniform(pace.hold_s_min, pace.hold_s_max)
         if random.random() < pace.long_hold_share:
             hold_s = pace.long_hold_s
+        chosen.sort(key=lambda name: name not in LASTING)  # while nothing else is missing
+        if chosen[0] in LASTING and not self._mended(0):
+            return
         for name in chosen:
             self._note(f"{name}: {ALL[name](stage)}")
         self._hold(stage, hold_s)
@@ -418,7 +391,19 @@ class Nemesis(threading.Thread):
             self._note(self.violations[-1])
         self.recoveries_s.append(time.monotonic() - healed_s)
         self._note(f"healthy again {self.recoveries_s[-1]:.1f} s after {hold_s:.1f} s of it")
+        if stage.hurt:
+            self._mended(began_ns, *stage.hurt)
         self._inspection.read_logs(stage.excused)
+
+    def _mended(self, since_ns: int, *nodes: str) -> bool:
+        """Whether all damage is found and mended, in time; else it is noted."""
+        begin_s = time.monotonic()
+        if troubles := self._victim.wait_mended(since_ns, nodes):
+            self.violations.append(f"before or in episode {self.episodes}: not mended: {troubles}")
+            self._note(self.violations[-1])
+        elif nodes:
+            self._note(f"mended after {time.monotonic() - begin_s:.1f} s")
+        return not troubles
 
     def _hold(self, stage: Stage, hold_s: float) -> None:
         end_s = time.monotonic() + hold_s

@@ -1,12 +1,14 @@
 """The cluster of a campaign, and what can be done to its processes, files and network."""
 
 import errno
+import json
 import os
 import shutil
 import signal
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -14,13 +16,16 @@ from typing import Any
 
 from cli.folder import ClusterFolder
 from cli.status import collect
+from cli.target import Target
 from common import faults
+from proto.admin_pb2 import ClusterStatusRequest
+from proto.records_pb2 import Disk
 from tests.faults.network import Link, Map, Network
 from tests.faults.shim import Shim
 from tests.support.cluster import Cluster, wait_for
 
 HEALTHY_S = 120.0
-REPAIRED_S = 240.0
+MENDED_S = 300.0
 POLL_S = 0.3
 ADMIN_S = 2.0
 PAGE = 4096
@@ -43,6 +48,8 @@ class Victim(Cluster):
         self.network: Network | None = None
         self._frozen: set[int] = set()
         self._armed: set[str] = set()
+        self.settings = ""  # settings.toml of a cluster that is not there yet
+        self.copies: dict[str, Path] = {}  # of disks, by node
         self.extra["OSTRAKA_FAULT_POINTS"] = "listen"
         self._ports: dict[str, int] = {}
         try:
@@ -53,6 +60,9 @@ class Victim(Cluster):
 
     def begin(self) -> None:
         """Start it, and lay the network between its processes."""
+        if self.settings:
+            self.data.mkdir()
+            (self.data / "settings.toml").write_text(self.settings)
         self.start()
         if self.shim is not None:
             self._lay_network()
@@ -113,15 +123,67 @@ class Victim(Cluster):
             time.sleep(POLL_S)
         return []
 
-    def wait_repaired(self, timeout_s: float = REPAIRED_S) -> bool:
-        """Wait until no blob misses anything any more."""
+    def wait_mended(
+        self, since_ns: int = 0, nodes: Iterable[str] = (), timeout_s: float = MENDED_S
+    ) -> list[str]:
+        """Wait until nothing is missing or damaged, and some nodes' disks were read since a time.
+
+        returns  what there still is to mend
+        """
+        scrubbed_ns = dict.fromkeys(nodes, since_ns)
+        is_second: set[str] = set()  # the pass that ran at the time may have been past the damage
         deadline_s = time.monotonic() + timeout_s
-        while time.monotonic() < deadline_s:
+        while True:
+            for disk in self.disks():
+                name = disk.node_name
+                if disk.scrub_finished_ns > scrubbed_ns.get(name, disk.scrub_finished_ns):
+                    if name in is_second:
+                        del scrubbed_ns[name]
+                    else:
+                        is_second.add(name)
+                        scrubbed_ns[name] = disk.scrub_finished_ns
+            words = [f"{name} has not read its disk" for name in scrubbed_ns]
             picture = self.picture()
-            if picture["state"] == "healthy" and not picture.get("degraded_blobs"):
-                return True
+            words += picture["problems"]
+            if picture["state"] != "healthy" or picture.get("degraded_blobs"):
+                words.append(f"{picture['state']}, {picture.get('degraded_blobs')} degraded blobs")
+            if not words or time.monotonic() > deadline_s:
+                return words
             time.sleep(POLL_S)
-        return False
+
+    def disks(self) -> list[Any]:
+        """Disks that are in use, as the metadata service knows them; none if it does not answer."""
+        try:
+            reply = Target(self.data, None).ask("ClusterStatus", ClusterStatusRequest())
+        except (faults.Fault, OSError):
+            return []
+        out = (Disk.REMOVED, Disk.FAILED)
+        return [disk for disk in reply.topology.disks if disk.state not in out]
+
+    def disk_id_of(self, node: str) -> int | None:
+        """The number of a node's only disk."""
+        return next((disk.disk_id for disk in self.disks() if disk.node_name == node), None)
+
+    def set_disk(self, disk_id: int, verb: str) -> bool:
+        """Drain a disk, return it, or remove it; False if that was refused."""
+        where = ("--directory", str(self.data))
+        return self.command("admin", "disk", verb, str(disk_id), *where).returncode == 0
+
+    def surely_set_disk(self, disk_id: int, verb: str) -> None:
+        """The same, until it is done."""
+        wait_for(lambda: self.set_disk(disk_id, verb), f"{verb} of disk {disk_id}", HEALTHY_S)
+
+    def wait_drained(self, disk_id: int, timeout_s: float) -> None:
+        """Wait until nothing is named on a disk. raises AssertionError"""
+
+        def is_empty() -> bool:
+            done = self.command("admin", "disk", "list", "--directory", str(self.data))
+            disks = json.loads(done.stdout) if done.returncode == 0 else []
+            return any(
+                entry["disk_id"] == disk_id and entry["fragments_named"] == 0 for entry in disks
+            )
+
+        wait_for(is_empty, f"emptiness of disk {disk_id}", timeout_s)
 
     def pids(self) -> dict[str, int]:
         """Pids by name, of what runs."""
@@ -139,6 +201,11 @@ class Victim(Cluster):
         for name, pid in self.pids().items():
             if name in names and _signal(pid, number):
                 self.ended[name] += 1
+
+    def wait_ended(self, name: str) -> None:
+        """Wait until a process that was killed is gone."""
+        pid = self.pids().get(name)
+        wait_for(lambda: pid is None or _is_gone(pid), f"the end of {name}")
 
     def freeze(self, *names: str) -> None:
         """Stop processes where they are."""
@@ -214,6 +281,7 @@ class Victim(Cluster):
         """Replace a node's disk by an empty one; the node is killed before."""
         self.freeze_supervisor()
         self.kill(node)
+        self.wait_ended(node)
         shutil.rmtree(self.disk_of(node))
 
     def flip(self, node: str, pattern: str, count: int, random: Random) -> list["Flip"]:
@@ -289,6 +357,14 @@ def _written_pages(descriptor: int) -> list[int]:
         at = os.lseek(descriptor, begin, os.SEEK_HOLE)
         pages += range(begin // PAGE, -(-at // PAGE))
     return pages
+
+
+def _is_gone(pid: int) -> bool:
+    """A process that nobody waited for yet holds no files any more either."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return True
 
 
 def _signal(pid: int, number: int) -> bool:

@@ -1,7 +1,5 @@
 """Error codes: their status against the service model, and documents that always parse."""
 
-import gzip
-import json
 import re
 from xml.etree import ElementTree
 
@@ -10,9 +8,9 @@ import pytest
 from common import faults
 from gateway.s3 import errors
 from gateway.s3.faults import from_fault
-from tools.generate_model import MODEL
+from tools.botocore_model import installed_s3_model
 
-SHAPES = json.loads(gzip.decompress(MODEL.read_bytes()))["shapes"]
+SHAPES = installed_s3_model()["shapes"]
 # The model's documentation gives no status for it, or one that its own exception contradicts.
 # Without a status, or with another one in each version of the model.
 UNSTATED = {"InvalidAddressingHeader", "MissingAttachment"}

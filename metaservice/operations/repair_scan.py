@@ -51,6 +51,8 @@ async def scan_placements(
         _begin(progress, wanted)
     elif progress.done:
         if not (request.again and progress.named):
+            # One that was lost may have been replaced since: that is no new set to look for.
+            await _forget_gone(transaction, progress)
             return meta_pb2.ScanPlacementsReply(progress=progress)
         _begin(progress, wanted)
     transaction.allow_large()  # blobs of one row all get their job in one commit
@@ -193,9 +195,11 @@ async def mark_disk_walked(
 
 async def _forget_gone(transaction: Transaction, progress: records_pb2.RepairPass) -> None:
     """Remove disks that their nodes run without and that nothing names: they were replaced."""
+    out = set(map(int, filter(None, progress.wanted.partition(b";")[0].split(b","))))
     for key, value in await transaction.scan(b"D", b"E", DISKS_MAX):
         disk = Disk.FromString(value)
-        if disk.gone and disk.state == Disk.FAILED and disk.disk_id not in progress.named:
+        is_replaced = disk.gone and disk.state == Disk.FAILED
+        if is_replaced and disk.disk_id in out and disk.disk_id not in progress.named:
             await transaction.get(key)
             disk.state, disk.forgotten = Disk.REMOVED, True
             transaction.put(key, disk.SerializeToString())

@@ -294,6 +294,21 @@ async def test_replaced_disk_is_forgotten_once_nothing_names_it(
     assert (forgotten.state, forgotten.forgotten) == (Disk.REMOVED, True)
 
 
+async def test_disk_replaced_after_all_it_held_was_rebuilt_is_forgotten(
+    bench: MetaBench, bucket: records_pb2.Bucket
+) -> None:
+    """Its node was away while that was done, and comes back without it: the set that is out is
+    the same as before, and no pass is due."""
+    await bench.commit(bucket, b"key", blobs=[bench.blob(1, disk_ids=[1, 2, 3, 4, 5, 7])])
+    assert not (await scan(bench, 6)).named
+    for state, is_forgotten in ((Disk.UP, False), (Disk.FAILED, True)):
+        away = Disk(disk_id=6, zone="z6", node_name="n6", state=state, gone=is_forgotten)
+        await put_row(bench, keys.disk(6), away)
+        await scan(bench, 6)
+        found = Disk.FromString(bench.store.get(keys.disk(6)) or b"")
+        assert found.forgotten == is_forgotten
+
+
 async def judge(bench: MetaBench, disk_id: int, *fragments: tuple[bytes, int]) -> list[int]:
     request = meta_pb2.JudgeFragments(disk_id=disk_id)
     for blob_id, index in fragments:

@@ -48,8 +48,8 @@ async def measure(endpoint: Endpoint, target: Target, seconds: float) -> tuple[f
 def main() -> int:
     """Run the rounds and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scrub", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2, help="of each, interleaved")
-    parser.add_argument("--seconds", type=float, default=6.0, help="measured in a round")
+    parser.add_argument("--rounds", type=int, default=3, help="of each, interleaved")
+    parser.add_argument("--seconds", type=float, default=5.0, help="measured in a round")
     options = parser.parse_args()
     found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     with tempfile.TemporaryDirectory(prefix="ostraka-scrub-") as folder:

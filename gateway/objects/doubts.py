@@ -2,9 +2,10 @@
 
 A node that let a caller wait is doubted for DOUBT_S, twice as long each time that it is late again
 soon after. Meanwhile it is asked how it is. As long as it does not answer at all it stays doubted;
-once it does after it stood still, or is connected anew, it is used at once: what made it late is
-over. One that answers and was late nevertheless has a slow disk, and is tried again when its time
-is over. A node that the metadata service misses is doubted too, until it answers here.
+once it does after it stood still, or is connected anew, it is used at once, and so is one that
+answers quickly and whose disks are quick: what made it late is over. One that answers slowly, or
+whose disks do, is tried again when its time is over. A node that the metadata service misses is
+doubted too, until it answers here.
 """
 
 from collections.abc import Iterable
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from common.clock import Clock
 
 DOUBT_S = 3.0
-DOUBT_S_MAX = 48.0
+DOUBT_S_MAX = 12.0
 REMEMBERED_S = 30.0  # after a doubt's end; being late within it doubles the next
 PROBE_S = 0.5  # between two questions to a doubted node
 PROBE_DEADLINE_S = 1.0  # who takes longer to answer stands still
+QUICK_S = 0.05  # an answer, and the mean call of a disk, of a node that is well
 
 
 @dataclass(slots=True)
@@ -77,18 +79,23 @@ class Doubts:
             if self.is_doubtful(name) and name not in self._down
         ]  # fmt: skip
 
-    def answered(self, name: str, is_prompt: bool) -> None:
-        """A node was asked how it is, and answered in time or not."""
+    def answered(self, name: str, slowest_s: float) -> None:
+        """A node was asked how it is, and answered: itself or its disks within so long."""
         doubt = self._doubts.get(name)
-        if is_prompt:
-            if doubt is None or doubt.stands_still:
-                self._forgive(name)
-        elif doubt is None:
-            self._vouched.discard(name)
-        else:
+        if doubt is None or doubt.stands_still or slowest_s < QUICK_S:
+            self._forgive(name)
+
+    def stood_still(self, name: str) -> None:
+        """A node was asked how it is, and did not answer."""
+        doubt = self._doubts.get(name)
+        if doubt is not None:
             doubt.stands_still = True
+        self._vouched.discard(name)
 
     def _forgive(self, name: str) -> None:
-        self._doubts.pop(name, None)
+        doubt = self._doubts.get(name)
+        if doubt is not None:  # remembered: late again soon, it is doubted for longer
+            doubt.stands_still = False
+            doubt.until_s = min(doubt.until_s, self._clock.monotonic_s())
         if name in self._silent:
             self._vouched.add(name)

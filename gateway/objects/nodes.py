@@ -63,12 +63,14 @@ class Nodes:
         client = self._clients.get(name)
         if client is None:
             return
+        begun_s = self._clock.monotonic_s()
         try:
-            await client.status(PROBE_DEADLINE_S)
+            status = await client.status(PROBE_DEADLINE_S)
         except faults.Fault:
-            self._doubts.answered(name, is_prompt=False)
-        else:
-            self._doubts.answered(name, is_prompt=True)
+            self._doubts.stood_still(name)
+            return
+        disks_s = [disk.mean_call_us / 1e6 for disk in status.disks]
+        self._doubts.answered(name, max([self._clock.monotonic_s() - begun_s, *disks_s]))
 
     async def stop(self) -> None:
         """Close all connections."""

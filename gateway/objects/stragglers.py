@@ -14,7 +14,7 @@ QUANTILE = 0.95
 STEP = 0.05
 RAISE, LOWER = 1 + STEP * QUANTILE, 1 - STEP * (1 - QUANTILE)
 USUAL_RATIO = 8.0  # times the median p95, from the moment that cells are sent
-PATIENCE_S_MIN, PATIENCE_S_MAX = 0.1, 0.5
+PATIENCE_S_MIN, PATIENCE_S_MAX = 0.15, 0.5
 AFTER_QUORUM_S_MIN = 0.05
 SAMPLES_PER_MEDIAN = 64  # it changes slowly
 

@@ -5,8 +5,10 @@ from typing import Any
 
 from common import faults
 from common.clock import ManualClock
-from gateway.objects.doubts import DOUBT_S, DOUBT_S_MAX, REMEMBERED_S, Doubts
+from gateway.objects.doubts import DOUBT_S, DOUBT_S_MAX, QUICK_S, REMEMBERED_S, Doubts
 from tests.unit.gateway.objects.fake_nodes import data_path
+
+SLOW_S = 0.3
 
 
 def test_a_late_node_is_doubted_for_a_while() -> None:
@@ -51,18 +53,30 @@ def test_a_node_that_stands_still_is_left_out_until_it_answers() -> None:
     clock = ManualClock()
     doubts = Doubts(clock)
     doubts.was_late("a")
-    doubts.answered("a", is_prompt=False)
+    doubts.stood_still("a")
     clock.advance(10 * DOUBT_S)
     assert doubts.is_doubtful("a") and doubts.to_ask(["a", "b"]) == ["a"]
-    doubts.answered("a", is_prompt=True)
+    doubts.answered("a", SLOW_S)
     assert not doubts.is_doubtful("a") and not doubts.to_ask(["a", "b"])
+
+
+def test_a_hiccup_is_over_when_node_and_disks_are_quick_but_remembered() -> None:
+    clock = ManualClock()
+    doubts = Doubts(clock)
+    doubts.was_late("a")
+    doubts.answered("a", QUICK_S / 2)
+    assert not doubts.is_doubtful("a")
+    clock.advance(1)
+    doubts.was_late("a")
+    clock.advance(DOUBT_S)
+    assert doubts.is_doubtful("a"), "late again: for longer"
 
 
 def test_a_slow_disk_whose_node_answers_is_left_out_all_the_same() -> None:
     clock = ManualClock()
     doubts = Doubts(clock)
     doubts.was_late("a")
-    doubts.answered("a", is_prompt=True)
+    doubts.answered("a", SLOW_S)
     assert doubts.is_doubtful("a")
 
 
@@ -81,13 +95,13 @@ def test_a_node_that_the_service_misses_is_used_when_it_answers_here() -> None:
     doubts = Doubts(ManualClock())
     doubts.heard(["a"])
     assert doubts.is_doubtful("a") and doubts.to_ask(["a"]) == ["a"]
-    doubts.answered("a", is_prompt=True)
+    doubts.answered("a", SLOW_S)
     assert not doubts.is_doubtful("a")
     doubts.heard(["a"])
     assert not doubts.is_doubtful("a"), "still vouched for"
     doubts.was_late("a")
     assert doubts.is_doubtful("a")
-    doubts.answered("a", is_prompt=False)
+    doubts.stood_still("a")
     doubts.heard([])
     doubts.heard(["a"])
     assert doubts.is_doubtful("a"), "missed a second time"

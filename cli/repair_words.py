@@ -21,7 +21,7 @@ def repair_figures(status: admin_pb2.RepairStatus) -> Figures:
     losses_bearable   blobs that are not whole, by how many further losses each bears
     """
     total = status.bytes_done + status.bytes_left
-    rate = status.done_bytes_per_s
+    rate, last = status.done_bytes_per_s, status.last
     return {
         "losses_bearable": {
             UNREADABLE_KEY if margin == UNREADABLE else str(margin): status.by_margin[margin]
@@ -40,6 +40,8 @@ def repair_figures(status: admin_pb2.RepairStatus) -> Figures:
         "looking": status.is_looking,
         "rows_looked_at": status.rows_looked_at,
         "rows_expected": status.rows_expected,
+        "last_time": last.ended_ns // 10**9 if last.taken_ms else None,
+        "last_bytes_per_s": last.plain_bytes * 1000 // last.taken_ms if last.taken_ms else None,
     }
 
 

@@ -93,6 +93,8 @@ async def _kept(
     transaction: Transaction, request: meta_pb2.ListGarbage
 ) -> list[meta_pb2.GarbageEntry]:
     entries: list[meta_pb2.GarbageEntry] = []
+    if not await transaction.scan(KEPT, keys.after(KEPT), 1):
+        return entries  # nothing is kept for any disk, as nearly always
     for disk_id in request.disk_ids:
         left = min(request.limit, ROWS_READ_MAX) - len(entries)
         if left <= 0:

@@ -16,6 +16,7 @@ LEASE_S = 20
 LEASE_RENEW_S = 5.0
 ROWS_PER_PAGE = 500
 PAUSE_S = 0.005  # between pages, so that calls of gateways go between
+IDLE_S = 2.0  # between two looks for whether a pass is due, while the disks are as they were
 AGAIN_S = 3.0  # between passes while something is still named on a disk that is out
 AGAIN_RATIO = 10  # and so many times as long as a pass takes
 
@@ -32,21 +33,30 @@ class PlacementScan:
         self._holder = holder
         self._begun_s: float | None = None
         self._due_s = 0.0
+        self._seen: tuple[int, frozenset[int]] | None = (
+            None  # epoch and lost disks of the last look
+        )
+        self._idle_until_s = 0.0
 
     async def run_once(self) -> None:
         """Go on with the pass until it is done, or the lease is another's."""
         if not self._nodes.disks():
+            return
+        picture = (self._nodes.topology.epoch, self._nodes.lost())
+        if picture == self._seen and self._clock.monotonic_s() < self._idle_until_s:
             return
         held_s = -LEASE_RENEW_S
         while True:
             now_s = self._clock.monotonic_s()
             if now_s - held_s >= LEASE_RENEW_S:
                 if not await self._hold():
+                    self._seen, self._idle_until_s = picture, now_s + IDLE_S
                     return
                 held_s = now_s
             progress = await self._page(now_s)
             SEEN.set(progress.rows)
             if progress.done:
+                self._seen, self._idle_until_s = picture, now_s + IDLE_S
                 return
             await self._clock.sleep(PAUSE_S)
 

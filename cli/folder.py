@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from common import faults
+from common.folders import make_durable_folder
 from common.keyring import KeyRing, write_private
 from common.limits import GIB, MIB
 
@@ -98,7 +99,7 @@ class ClusterFolder:
         if not str(self.path).isprintable():  # it is written into configuration files
             raise faults.Invalid("directory", ascii(str(self.path)), "has unprintable characters")
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_durable_folder(self.path, mode=0o700)
             # A start that was cut short may have left a file before its renaming.
             names = {entry.name.removesuffix(".new") for entry in self.path.iterdir()}
             if names - OWN_NAMES and not self.exists():

@@ -24,6 +24,7 @@ from common import faults
 from common.buffers import BufferPool
 from common.clock import SystemClock
 from common.erasure.code import load_codes
+from common.folders import sync_folder
 from common.keyring import KeyRing
 from common.limits import MIB
 from common.rocks import RocksDatabase
@@ -250,6 +251,7 @@ def new_engine(target: Path) -> Iterator[RocksDatabase]:
         if target.exists():
             target.rmdir()
         building.rename(target)
+        sync_folder(target.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

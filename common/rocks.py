@@ -4,7 +4,7 @@ What the plain binding does otherwise, and what is done here instead:
 - A synced `write` holds the GIL through fdatasync: write without sync, then `sync_blocking` in a
   thread, one for a whole group.
 - The default WAL recovery stops at a flipped bit and silently drops what was acknowledged after
-  it: only a torn tail is tolerated here, anything else fails the open.
+  it: only a torn end is tolerated here (see write_ahead_log.py), anything else fails the open.
 - `items()` and `keys()` end early and silently on a bad block: `scan` checks the status.
 - After a failed write the state on disk is unknown: the caller must stop using this object.
 """
@@ -25,6 +25,8 @@ from rocksdict import (
 )
 
 from common import faults, limits
+from common.folders import make_durable_folder
+from common.write_ahead_log import cut_torn_end, note
 
 BLOOM_BITS_PER_KEY = 10
 LOG_FILES_MAX = 4
@@ -92,12 +94,21 @@ class RocksDatabase:
         write_buffer_bytes: int = 64 * limits.MIB,
     ) -> None:
         """Open or create. raises Corrupt if the stored data cannot be trusted."""
+        self.folder = folder
         try:
-            self._database = Rdict(str(folder), _options(cache_bytes, write_buffer_bytes))
+            make_durable_folder(folder)  # the binding does not sync the name of its folder
+            self._database = self._open(_options(cache_bytes, write_buffer_bytes))
         except Exception as error:  # the binding raises bare Exception for every failure
             raise faults.Corrupt("database", str(folder), str(error)) from error
-        self.folder = folder
         self._write_options = WriteOptions()
+
+    def _open(self, options: Options) -> Rdict:
+        try:
+            return Rdict(str(self.folder), options)
+        except Exception:
+            if not cut_torn_end(self.folder):
+                raise
+        return Rdict(str(self.folder), options)
 
     def get(self, key: bytes) -> bytes | None:
         """Read a row; None if it is absent. raises Corrupt if its block could not be read"""
@@ -153,9 +164,11 @@ class RocksDatabase:
     def sync_blocking(self) -> None:
         """Put all written rows on disk. raises Unavailable: the state is unknown"""
         try:
+            sequence = self._database.latest_sequence_number()
             self._database.flush_wal(True)
         except Exception as error:
             raise faults.Unavailable(f"sync failed: {error}") from error
+        self.write(note(sequence))
 
     def close(self) -> None:
         """Close; rows written but not synced survive a close."""

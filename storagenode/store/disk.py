@@ -21,7 +21,7 @@ from storagenode.store.extents import Extent, Extents, as_fault
 from storagenode.store.files import PAGE, Files, align
 from storagenode.store.health import Counters, DiskHealth
 from storagenode.store.identity import load_identity, save_identity
-from storagenode.store.index import Index, Tombstone
+from storagenode.store.index import Index, Tombstone, open_index, replace_index
 from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
 from storagenode.store.recover import recover_blocking
 from storagenode.store.settings import DiskSettings
@@ -95,7 +95,7 @@ class Disk:
         folder = self.settings.folder / "index"
         self.is_rebuilding = False
         try:
-            return Index(folder)
+            return open_index(self._files, folder)
         except faults.Corrupt as corrupt:
             log.error("the index is lost and will be rebuilt from the extents: %s", corrupt)
             self.is_rebuilding = self.settings.rebuilds_later
@@ -376,12 +376,9 @@ class Disk:
         await self.run_in_order(self._set_index_aside_blocking)
 
     def _set_index_aside_blocking(self) -> None:
+        name = f"index.broken-{self._clock.now_ns()}"
         folder = self.settings.folder / "index"
-        tombstones = self.index.salvage_tombstones()
-        self.index.close(is_synced=False)
-        self._files.set_aside(folder, f"index.broken-{self._clock.now_ns()}")
-        self.index = Index(folder)
-        self.index.put_back(tombstones)
+        self.index = replace_index(self._files, self.index, folder, name)
 
     def restore(self, record: Record, table: bytes) -> None:
         """Put back the row of a fragment that is whole."""

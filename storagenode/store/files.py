@@ -7,11 +7,13 @@ time. Reads go through a second descriptor and the page cache; on Linux the two 
 
 import errno
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from common import faults
+from common.folders import make_durable_folder, sync_folder
 
 PAGE = 4096
 
@@ -51,7 +53,9 @@ class ExtentFile(Protocol):
 class Files(Protocol):
     """A disk's folder."""
 
-    def make_folder(self, path: Path) -> None: ...
+    def make_folder(self, path: Path) -> None:
+        """Make a folder, with those above it, unless it is there; durable when this returns."""
+        ...
 
     def create(self, path: Path, size_bytes: int) -> ExtentFile:
         """Make a preallocated extent; durable, with its folder entry, when this returns."""
@@ -61,8 +65,14 @@ class Files(Protocol):
 
     def unlink(self, path: Path) -> None: ...
 
+    def has_folder(self, folder: Path) -> bool: ...
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove a folder with all that is in it."""
+        ...
+
     def set_aside(self, folder: Path, name: str) -> None:
-        """Give a folder that cannot be used another name beside it, for those who look into it."""
+        """Give a folder another name beside it; durable when this returns."""
         ...
 
     def list(self, folder: Path, pattern: str) -> list[Path]: ...
@@ -138,11 +148,11 @@ class SystemFiles:
     """Real files."""
 
     def make_folder(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+        make_durable_folder(path)
 
     def create(self, path: Path, size_bytes: int) -> ExtentFile:
         file = SystemExtentFile(path, size_bytes)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return file
 
     def open(self, path: Path) -> ExtentFile:
@@ -150,11 +160,17 @@ class SystemFiles:
 
     def unlink(self, path: Path) -> None:
         path.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
+
+    def has_folder(self, folder: Path) -> bool:
+        return folder.is_dir()
+
+    def remove_folder(self, folder: Path) -> None:
+        shutil.rmtree(folder)
 
     def set_aside(self, folder: Path, name: str) -> None:
         folder.rename(folder.with_name(name))
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
     def list(self, folder: Path, pattern: str) -> list[Path]:
         return sorted(folder.glob(pattern))
@@ -170,7 +186,7 @@ class SystemFiles:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def space(self, folder: Path) -> tuple[int, int]:
         found = os.statvfs(folder)
@@ -187,14 +203,6 @@ def _open_direct(path: Path, flags: int) -> tuple[int, bool]:
         if flags & os.O_EXCL and path_exists:  # tmpfs of old kernels creates, then refuses
             path.unlink()
         return os.open(path, flags, 0o600), False
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def align(size: int) -> int:

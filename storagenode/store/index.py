@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from common import faults
 from common.rocks import RocksDatabase
+from storagenode.store.files import Files
 from storagenode.store.record import Record
 
 _ROW = Struct("<IQQIIIQ")  # extent, offset, fragment, cell, block, identity bytes, written ns
@@ -20,6 +21,7 @@ CACHE_BYTES = 32 * 2**20
 WRITE_BUFFER_BYTES = 16 * 2**20
 BATCH_ROWS = 1000
 MAY_RETURN = b"\x01"
+SUCCESSOR = "index.new"
 
 
 class Tombstone(NamedTuple):
@@ -141,6 +143,34 @@ class Index:
         if is_synced:
             self._database.sync_blocking()
         self._database.close()
+
+
+def open_index(files: Files, folder: Path) -> Index:
+    """Open a disk's index, or begin an empty one. raises Corrupt: set the folder aside"""
+    successor = folder.with_name(SUCCESSOR)
+    if files.has_folder(successor):
+        if files.has_folder(folder):
+            files.remove_folder(successor)  # of a crash before it was whole
+        else:
+            files.set_aside(successor, folder.name)  # of a crash between the two renamings
+    return Index(folder)
+
+
+def replace_index(files: Files, index: Index, folder: Path, name: str) -> Index:
+    """Set a doubted index aside and begin one that has only its tombstones.
+
+    After a crash in between it is the old one or the new one, with every tombstone.
+    """
+    successor = folder.with_name(SUCCESSOR)
+    if files.has_folder(successor):
+        files.remove_folder(successor)
+    fresh = Index(successor)
+    fresh.put_back(index.salvage_tombstones())
+    fresh.close()
+    index.close(is_synced=False)
+    files.set_aside(folder, name)
+    files.set_aside(successor, folder.name)
+    return Index(folder)
 
 
 def _encode(record: Record) -> bytes:

@@ -7,6 +7,7 @@ that were never closed; open for good, they would neither be compacted nor remov
 import logging
 from collections.abc import Callable, Sequence
 
+from common.checksum import crc32c_blocks
 from storagenode.store.extents import Extent, Extents, scan_blocking
 from storagenode.store.index import Index
 from storagenode.store.record import Record
@@ -35,7 +36,7 @@ def recover_blocking(
         for record, table in scan_blocking(extent):
             if table is not None and is_dead(record):
                 dead.append(record)
-            elif table is not None:
+            elif table is not None and _is_known_or_whole(index, extent, record, table):
                 index.put(record, table)
                 found += 1
         if found:
@@ -48,6 +49,25 @@ def recover_blocking(
     count = _count_live(extents, index)
     _close_all_but_one(extents, index)
     return count
+
+
+def _is_known_or_whole(index: Index, extent: Extent, record: Record, table: bytes) -> bool:
+    """Whether a fragment was synced, or has arrived whole all the same.
+
+    Of one that was under way the header and the trailer may be there, and not all between them.
+    """
+    known = index.get(record.blob_id, record.index)
+    if known is not None and known[0] == record:
+        return True
+    data = memoryview(bytearray(record.cell_bytes))
+    for cell in range(record.cell_count):
+        size, begin = record.cell_size(cell), 4 * cell * record.blocks_per_cell
+        extent.file.read(record.cell_offset(cell), data[:size])
+        found = crc32c_blocks(data[:size], record.block_bytes)
+        if found != table[begin : begin + len(found)]:
+            log.warning("a fragment was cut short", extra={"blob": record.blob_id.hex()})
+            return False
+    return True
 
 
 def _count_live(extents: Extents, index: Index) -> int:

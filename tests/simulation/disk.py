@@ -269,6 +269,18 @@ class SimulatedFiles:
         self._medium.entries.discard(path)
 
     def set_aside(self, folder: Path, name: str) -> None:
+        medium, target = self._medium, folder.with_name(name)
+        medium.step(self._process)
+        if folder in medium.tables:
+            medium.tables[target] = medium.tables.pop(folder)
+        if folder in medium.broken_tables:
+            medium.broken_tables.remove(folder)
+            medium.broken_tables.add(target)
+
+    def has_folder(self, folder: Path) -> bool:
+        return folder in self._medium.tables
+
+    def remove_folder(self, folder: Path) -> None:
         self._medium.step(self._process)
         self._medium.tables.pop(folder, None)
         self._medium.broken_tables.discard(folder)

@@ -1,0 +1,1 @@
+"""Power loss: enumerated from recorded file operations, and real on loop-mounted file systems."""

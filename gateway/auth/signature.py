@@ -133,8 +133,6 @@ def read_claim(
         return _header_claim(authorization, headers, region, clock)
     if is_presigned:
         return _query_claim(query, headers, region, clock)
-    if "Signature" in query and "AWSAccessKeyId" in query:
-        raise errors.InvalidRequest(NOT_V4)
     return None
 
 

@@ -19,6 +19,14 @@ from gateway.auth import authorize
 from gateway.auth.chunked import ChunkDecoder, ChunkSigner
 from gateway.auth.credentials import Credential, CredentialCache
 from gateway.auth.payload import Expectations, read_expectations, trailer_names
+from gateway.auth.presigned import (
+    V2_HOISTED,
+    V2_PARAMETERS,
+    is_presigned,
+    read_v2,
+    verify_v2,
+    with_hoisted,
+)
 from gateway.auth.signature import (
     STREAMING,
     STREAMING_SIGNED,
@@ -58,9 +66,13 @@ WITHOUT_BUCKET = frozenset({"CreateBucket", "OptionsObject"})
 
 @dataclass(slots=True)
 class Exchange:
-    """A request on its way; steps fill it in, in order."""
+    """A request on its way; steps fill it in, in order.
+
+    headers   those of the request, and of a presigned one those in its query
+    """
 
     request: HttpRequest
+    headers: dict[str, str]
     address: Address | None = None
     query: Mapping[str, str] | None = None
     operation: Operation | None = None
@@ -108,7 +120,7 @@ class Pipeline:
     async def handle(self, request: HttpRequest) -> HttpReply:
         """Answer a request; never raises."""
         telemetry.request_id.set(request.request_id)
-        exchange = Exchange(request)
+        exchange = Exchange(request, request.headers)
         begun_s = time.perf_counter()
         self._in_flight += 1
         try:
@@ -143,13 +155,15 @@ class Pipeline:
         exchange.address = self._addressing.resolve(
             request.headers.get("host", ""), request.raw_path
         )
-        exchange.query = parse_query(request.raw_query)
+        exchange.query = query = parse_query(request.raw_query)
+        if query and is_presigned(query):
+            exchange.headers = with_hoisted(request.headers, query)
 
     async def _route(self, exchange: Exchange) -> None:
         request, address = exchange.request, exchange.address
         assert address is not None
         operation = ROUTER.match(
-            request.method, address.level, exchange.query or {}, request.headers
+            request.method, address.level, exchange.query or {}, exchange.headers
         )
         if operation is None:
             raise errors.MethodNotAllowed(Method=request.method, ResourceType=address.level)
@@ -161,14 +175,15 @@ class Pipeline:
         if operation.name == "PostObject":  # signed in its fields, which come in the body
             await self._read_form(exchange)
             return
-        claim = read_claim(request.headers, exchange.query or {}, self._region, self._clock)
+        query = exchange.query or {}
+        if query and await self._authenticate_v2(exchange, query):
+            return
+        claim = read_claim(request.headers, query, self._region, self._clock)
         if claim is None:
             if operation.name not in WITHOUT_SIGNATURE:
                 authorize.require_authenticated(None)
             return
-        credential = await self._credentials.get(claim.scope.access_key)
-        if credential is None:
-            raise errors.InvalidAccessKeyId(AWSAccessKeyId=claim.scope.access_key)
+        credential = await self._credential_of(claim.scope.access_key)
         if claim.session_token:
             raise errors.InvalidToken()
         exchange.verified = self._verifier.verify(
@@ -178,6 +193,30 @@ class Pipeline:
             request.headers,
         )
         exchange.credential = credential
+
+    async def _authenticate_v2(self, exchange: Exchange, query: Mapping[str, str]) -> bool:
+        """Prove a presigned URL of version 2; False: it is none."""
+        request, address, headers = exchange.request, exchange.address, exchange.headers
+        assert address is not None
+        claim = read_v2(headers, query, self._clock.now_ns() / 1e9)
+        if claim is None:
+            return False
+        credential = await self._credential_of(claim.access_key)
+        if "x-amz-security-token" in query or "x-amz-security-token" in headers:
+            raise errors.InvalidToken()
+        host_bucket = f"/{address.bucket}" if address.is_virtual_hosted else ""
+        named = (request.method, host_bucket + request.raw_path, request.raw_query)
+        exchange.verified = verify_v2(claim, credential, named, headers)
+        exchange.credential = credential
+        hidden = V2_PARAMETERS | V2_HOISTED
+        exchange.query = {name: value for name, value in query.items() if name not in hidden}
+        return True
+
+    async def _credential_of(self, access_key: str) -> Credential:
+        credential = await self._credentials.get(access_key)
+        if credential is None:
+            raise errors.InvalidAccessKeyId(AWSAccessKeyId=access_key)
+        return credential
 
     async def _read_form(self, exchange: Exchange) -> None:
         request, address = exchange.request, exchange.address
@@ -192,7 +231,7 @@ class Pipeline:
         assert operation is not None
         if operation.body == "none" and exchange.request.body.size == 0:
             return
-        verified, headers = exchange.verified, exchange.request.headers
+        verified, headers = exchange.verified, exchange.headers
         if operation.body != "stream" and not operation.checksum:
             # Checksum headers speak of something else: CompleteMultipartUpload's of the object.
             headers = {"content-md5": headers["content-md5"]} if "content-md5" in headers else {}
@@ -206,7 +245,7 @@ class Pipeline:
         if operation.name not in self._registry:
             raise errors.NotImplemented(Operation=operation.name)
         if address.bucket and operation.name not in WITHOUT_BUCKET:
-            expected = exchange.request.headers.get("x-amz-expected-bucket-owner")
+            expected = exchange.headers.get("x-amz-expected-bucket-owner")
             exchange.scope = await self._open_bucket(exchange, address.bucket, expected)
 
     async def _open_bucket(
@@ -234,7 +273,7 @@ class Pipeline:
         elif operation.body != "none":
             body = await self._small_body(exchange, operation)
         exchange.shape = operation.decode(
-            address.bucket, address.key, exchange.query or {}, exchange.request.headers, body
+            address.bucket, address.key, exchange.query or {}, exchange.headers, body
         )
         refuse_unsupported(operation, exchange.shape)
 

@@ -2,9 +2,14 @@
 
 from typing import Any
 
+import boto3
 import pytest
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
 
-from tests.support.cluster import ACCESS_KEY, Cluster, wait_for
+from tests.support.cluster import ACCESS_KEY, REGION, SECRET_KEY, Cluster, wait_for
 from tests.support.s3 import presigned, refused, send, send_signed
 
 
@@ -59,6 +64,62 @@ def test_presigned_url_ends(cluster: Cluster, signer: Any, bucket: str) -> None:
     answer = send(cluster, "GET", target)
     assert answer.code == "AccessDenied"
     assert b"Request has expired" in answer.body
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_presigned_urls_of_version_2(cluster: Cluster, s3: Any, bucket: str, virtual: bool) -> None:
+    """What boto3 and the aws CLI make for an endpoint of one's own, unless told otherwise."""
+    style = "virtual" if virtual else "path"
+    client = cluster.s3(signature_version="s3", s3={"addressing_style": style})
+    host = f"{bucket}.s3.localhost:{cluster.port}" if virtual else ""
+    if virtual:
+        client = boto3.client(
+            "s3", endpoint_url=f"http://s3.localhost:{cluster.port}", region_name=REGION,
+            aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
+            config=Config(signature_version="s3", s3={"addressing_style": "virtual"}),
+        )  # fmt: skip
+    name = {"Bucket": bucket, "Key": "a b/\u00e9+"}
+    put = presigned(client, "put_object", **name, Metadata={"a": "b c"}, ContentType="text/x")
+    assert "AWSAccessKeyId=" in put
+    assert send(cluster, "PUT", put, body=b"data", host=host).status == 200
+    head = s3.head_object(**name)
+    assert (head["Metadata"], head["ContentType"]) == ({"a": "b c"}, "text/x")
+    get = presigned(client, "get_object", **name, ResponseContentType="text/y")
+    answer = send(cluster, "GET", get, host=host)
+    assert (answer.body, answer.headers["content-type"]) == (b"data", "text/y")
+    other_key = get.replace("a%20b", "a%20c")
+    assert send(cluster, "GET", other_key, host=host).code == "SignatureDoesNotMatch"
+    assert send(cluster, "PUT", get, host=host).code == "SignatureDoesNotMatch"
+    listing = presigned(client, "list_objects_v2", Bucket=bucket, Prefix="a")
+    assert b"<KeyCount>1</KeyCount>" in send(cluster, "GET", listing, host=host).body
+    ended = presigned(client, "get_object", **name, ExpiresIn=-10)
+    assert b"Request has expired" in send(cluster, "GET", ended, host=host).body
+    assert (
+        send(cluster, "DELETE", presigned(client, "delete_object", **name), host=host).status == 204
+    )
+
+
+def test_headers_that_travel_in_a_presigned_url_count(
+    cluster: Cluster, s3: Any, signer: Any, bucket: str
+) -> None:
+    """As signers of several SDKs write them: x-amz- headers hoisted into the query."""
+
+    def url(key: str, more: str) -> str:
+        request = AWSRequest("PUT", f"{cluster.endpoint}/{bucket}/{key}?{more}")
+        S3SigV4QueryAuth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", REGION, 60).add_auth(request)
+        return "/" + str(request.url).split("/", 3)[3]
+
+    more = "x-amz-meta-a=b%20c&x-amz-tagging=t%3Du&x-id=PutObject"
+    assert send(cluster, "PUT", url("k", more), body=b"x").status == 200
+    assert s3.head_object(Bucket=bucket, Key="k")["Metadata"] == {"a": "b c"}
+    tags = s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"]
+    assert tags == [{"Key": "t", "Value": "u"}]
+    wrong = url("k", "x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32")
+    assert send(cluster, "PUT", wrong, body=b"x").code == "BadDigest"
+    assert send(cluster, "PUT", url("k", "x-amz-acl=public-read"), body=b"x").status == 400
+    source = url("copy", f"x-amz-copy-source={bucket}%2Fk")
+    assert b"<CopyObjectResult" in send(cluster, "PUT", source).body
+    assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == b"x"
 
 
 @pytest.mark.parametrize("scheme", ["signed chunks", "unsigned trailer"])
@@ -116,9 +177,7 @@ def test_browser_form_uploads(cluster: Cluster, s3: Any, bucket: str) -> None:
     )  # fmt: skip
 
 
-EXTRA_FIELD = (
-    b'name="x-amz-meta-n"\r\n\r\n1\r\n--b\r\nContent-Disposition: form-data; '
-)
+EXTRA_FIELD = b'name="x-amz-meta-n"\r\n\r\n1\r\n--b\r\nContent-Disposition: form-data; '
 
 
 @pytest.mark.parametrize(

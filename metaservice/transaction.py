@@ -11,6 +11,7 @@ from secrets import token_bytes
 from typing import TypeVar
 
 from google.protobuf.message import Message
+from prometheus_client import Counter
 
 from common import faults, limits
 from common.clock import Clock
@@ -19,6 +20,7 @@ from metaservice.kv.interface import CommitOutcome, Mutation, Row, Store
 from proto import meta_pb2, records_pb2
 
 log = logging.getLogger(__name__)
+UNREADABLE = Counter("ostraka_meta_unreadable", "Operations that met rows that cannot be read")
 ReplyT = TypeVar("ReplyT", bound=Message)
 ResultT = TypeVar("ResultT")
 
@@ -191,6 +193,8 @@ class Transactor:
             raise
 
     def _doubt(self, fault: faults.Fault) -> None:
+        if isinstance(fault, faults.Corrupt):
+            UNREADABLE.inc()
         if isinstance(fault, faults.Corrupt) and not self.is_doubtful:
             log.critical("metadata cannot be read; nothing is collected any more: %s", fault)
             self.is_doubtful = True

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from prometheus_client import Counter
+
 from common import faults
 from common.buffers import Buffer, BufferPool
 from common.clock import Clock
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 Row = tuple[Record, bytes]
 
+INDEX_DAMAGED = Counter("ostraka_index_damaged", "Indexes of disks that could not be read")
 DAMAGED_MAX = 10_000
 BORROWED_SHARE_MAX = 0.75  # of the reserve, by moves; the journal may take more
 TOMBSTONE_KEEP_NS = 7 * 86_400 * 10**9
@@ -97,6 +100,7 @@ class Disk:
         try:
             return open_index(self._files, folder)
         except faults.Corrupt as corrupt:
+            INDEX_DAMAGED.inc()
             log.error("the index is lost and will be rebuilt from the extents: %s", corrupt)
             self.is_rebuilding = self.settings.rebuilds_later
             self._files.set_aside(folder, f"index.broken-{self._clock.now_ns()}")
@@ -362,6 +366,8 @@ class Disk:
             raise self._doubt(corrupt) from corrupt
 
     def _doubt(self, corrupt: faults.Corrupt) -> faults.Fault:
+        if not self.is_rebuilding:
+            INDEX_DAMAGED.inc()
         log.critical("the index is damaged and will be rebuilt: %s", str(corrupt))
         self.is_rebuilding = True
         return faults.Unavailable("the disk's index is damaged")

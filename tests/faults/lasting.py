@@ -148,6 +148,21 @@ def drain_disk(stage: Stage) -> str:
     return f"disk {disk_id} of {node} is drained, removed, and another comes in its place"
 
 
+def flip_metadata(stage: Stage) -> str:
+    """Bits flip in the metadata engine's files; an operator brings back what is damaged."""
+    victim = stage.victim
+    if not victim.survives_without_metadata():
+        return "the metadata is on one disk just now: left alone"
+    victim.freeze_supervisor()
+    victim.kill("metaservice")
+    victim.wait_ended("metaservice")
+    pattern = stage.random.choice(["*.sst", "*.log", "MANIFEST*", "CURRENT"])
+    flips = victim.flip_in(victim.metadata_folder, pattern, 2, stage.random)
+    stage.excused.add("metaservice")
+    stage.afterwards.append(lambda: print(f"metadata: {victim.mend_metadata()}", flush=True))
+    return f"{len(flips)} bits flipped in {pattern} of the metadata"
+
+
 LASTING: dict[str, Begin] = {
     "wipe-disk": wipe_disk,
     "stale-disk": stale_disk,
@@ -155,4 +170,5 @@ LASTING: dict[str, Begin] = {
     "lose-index": lose_index,
     "rot": rot,
     "drain-disk": drain_disk,
+    "flip-metadata": flip_metadata,
 }

@@ -27,6 +27,8 @@ from tests.support.cluster import Cluster, wait_for
 HEALTHY_S = 120.0
 MENDED_S = 300.0
 POLL_S = 0.3
+METADATA_S = 20.0
+FSCK_S = 300.0
 ADMIN_S = 2.0
 PAGE = 4096
 FIRST_HOST = 20  # 127.0.20.1 and so on are the sources' addresses at the proxy
@@ -266,6 +268,35 @@ class Victim(Cluster):
         except OSError:
             return  # it does not run, or is frozen: a new one has nothing armed
 
+    # --- metadata ---------------------------------------------------------------------------------
+
+    @property
+    def metadata_folder(self) -> Path:
+        """The metadata engine's files."""
+        return self.data / "meta"
+
+    def survives_without_metadata(self) -> bool:
+        """Whether the metadata could be brought back from the nodes now."""
+        return "own disk" in self.picture().get("metadata_survives", "")
+
+    def mend_metadata(self) -> str:
+        """As an operator does: if the service does not run well, bring its metadata back.
+
+        returns  what was done, in words
+        """
+        self.wait_healthy(METADATA_S)
+        self.command("fsck", "--directory", str(self.data), timeout_s=FSCK_S)  # reads every row
+        troubles = [w for w in self.troubles() if "metadata" in w or "metaservice" in w]
+        if not troubles:
+            return "nothing that is read was damaged"
+        self.stop()
+        shutil.rmtree(self.metadata_folder)
+        done = self.command("recover", "metadata", "--directory", str(self.data), timeout_s=FSCK_S)
+        assert done.returncode == 0 and "lost:" not in done.stdout, done.stdout + done.stderr
+        self.start()
+        self.heal()
+        return f"recovered, because: {'; '.join(troubles)}"
+
     # --- disks -----------------------------------------------------------------------------------
 
     def disk_of(self, node: str) -> Path:
@@ -285,8 +316,12 @@ class Victim(Cluster):
         shutil.rmtree(self.disk_of(node))
 
     def flip(self, node: str, pattern: str, count: int, random: Random) -> list["Flip"]:
-        """Flip single bits at random places that hold something."""
-        files = [path for path in self.disk_of(node).rglob(pattern) if path.stat().st_size]
+        """Flip single bits of a node's disk at random places that hold something."""
+        return self.flip_in(self.disk_of(node), pattern, count, random)
+
+    def flip_in(self, folder: Path, pattern: str, count: int, random: Random) -> list["Flip"]:
+        """The same, of files below a folder."""
+        files = [path for path in folder.rglob(pattern) if path.stat().st_size]
         flips = []
         for path in random.choices(sorted(files), k=count) if files else []:
             flip = _flip_somewhere(path, random)

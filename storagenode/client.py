@@ -62,7 +62,7 @@ class NodeClient:
     def put_cell(
         self, request: storage_pb2.PutCell, cell: memoryview, deadline_s: float
     ) -> "asyncio.Future[Reply]":
-        """Send a cell now; it must not change before the future is done.
+        """Send a cell now; it must not change before the future is done. The request may.
 
         Cells of a fragment are sent in order. See FragmentStore.put_cell.
         """

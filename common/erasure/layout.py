@@ -12,7 +12,7 @@ Pure arithmetic: no I/O, no state.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from common import faults
 from common.limits import CELL_BYTES, PACKAGE_BYTES, PACKAGE_TAG_BYTES
@@ -102,11 +102,16 @@ class BlobLayout:
         """Stripes, the last may be short."""
         return -(-self.plain_bytes // self.stripe_plain_bytes)
 
-    @property
+    @cached_property
     def fragment_bytes(self) -> int:
         """Bytes of each fragment: all its cells."""
         last = self.stripe(self.stripe_count - 1)
         return last.fragment_offset + last.cell_bytes
+
+    @cached_property
+    def first_stripe(self) -> Stripe:
+        """The stripe that every blob has, and small ones have alone."""
+        return self.stripe(0)
 
     def stripe(self, index: int) -> Stripe:
         """Describe one stripe."""

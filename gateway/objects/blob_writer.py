@@ -93,6 +93,34 @@ class BlobWriter:
         layout = self._layout = layout_of(self._k, self._m, plain_bytes, FULL_CELL_BYTES)
         cipher = self._make_cipher(self._blob_id, number, -(-plain_bytes // limits.PACKAGE_BYTES))
         self._complete(identity, layout)
+        if layout.stripe_count == 1:
+            await self._write_alone(source, layout.first_stripe, cipher, update_hashes, identity)
+        else:
+            await self._write_stripes(source, layout, cipher, update_hashes, identity)
+        return self._finished(plain_bytes)
+
+    async def _write_alone(
+        self,
+        source: ByteSource,
+        stripe: Stripe,
+        cipher: BlobCipher,
+        update_hashes: Callable[[memoryview], None],
+        identity: storage_pb2.FragmentIdentity,
+    ) -> None:
+        """Write a blob of one stripe: nothing goes on beside it, so no task is made."""
+        held = await self._receive(source, stripe)
+        hashed = self._hash(held[1], None, update_hashes)
+        turn = _Turn(hashed, None, self._loop.create_future())
+        await self._send(stripe, held, cipher, turn, identity)
+
+    async def _write_stripes(
+        self,
+        source: ByteSource,
+        layout: BlobLayout,
+        cipher: BlobCipher,
+        update_hashes: Callable[[memoryview], None],
+        identity: storage_pb2.FragmentIdentity,
+    ) -> None:
         in_flight: list[tuple[asyncio.Task[None], Reservation]] = []
         sent: asyncio.Future[None] | None = None
         hashed: asyncio.Future[None] | None = None
@@ -112,7 +140,6 @@ class BlobWriter:
         except BaseException:
             await self._abandon(in_flight, hashed)
             raise
-        return self._finished(plain_bytes)
 
     async def _abandon(
         self,
@@ -221,7 +248,8 @@ class BlobWriter:
             if not turn.sent.done():
                 turn.sent.cancel()
             try:
-                await wait_out([turn.hashed])  # the thread still reads this memory
+                if not turn.hashed.done():
+                    await wait_out([turn.hashed])  # the thread still reads this memory
             finally:
                 reservation.release()
 
@@ -233,7 +261,7 @@ class BlobWriter:
         identity: storage_pb2.FragmentIdentity,
     ) -> Quorum:
         quorum = Quorum(self._loop, self._quorum, self._fail, self._nodes.stragglers)
-        size = stripe.cell_bytes
+        size, request = stripe.cell_bytes, self._request(stripe)
         for index, disk in enumerate(self._placement.disks):
             if index in self._failures:
                 continue
@@ -241,37 +269,29 @@ class BlobWriter:
             if client is None:
                 self._failures[index] = faults.Unavailable(f"{disk.node_name} is down")
                 continue
-            request = self._put_cell(index, stripe, tables[index], identity)
+            request.index, request.disk_id = index, disk.disk_id
+            request.block_checksums = tables[index]
+            if stripe.index == 0:
+                identity.index = index
+                request.identity = identity.SerializeToString()
             cell = coded[index * size : (index + 1) * size]
             call = client.put_cell(request, cell, CELL_DEADLINE_S)
             quorum.add(index, disk.disk_id, call)
         quorum.close()
         return quorum
 
-    def _put_cell(
-        self,
-        index: int,
-        stripe: Stripe,
-        table: bytes,
-        identity: storage_pb2.FragmentIdentity,
-    ) -> storage_pb2.PutCell:
+    def _request(self, stripe: Stripe) -> storage_pb2.PutCell:
+        """What the cells of a stripe have in common: one message, changed from cell to cell."""
         layout = self._layout
         assert layout is not None, "called by write"
-        request = storage_pb2.PutCell(
+        return storage_pb2.PutCell(
             blob_id=self._blob_id,
-            index=index,
-            disk_id=self._placement.disks[index].disk_id,
             cell_index=stripe.index,
             last=stripe.is_last,
             fragment_bytes=layout.fragment_bytes,
-            cell_bytes=layout.stripe(0).cell_bytes,
+            cell_bytes=layout.first_stripe.cell_bytes,
             block_bytes=BLOCK_BYTES,
-            block_checksums=table,
         )
-        if stripe.index == 0:
-            identity.index = index
-            request.identity = identity.SerializeToString()
-        return request
 
     def _fail(self, index: int, failure: BaseException) -> None:
         self._failures.setdefault(index, failure)

@@ -15,7 +15,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from common import faults
-from common.checksum import digest
+from common.checksum import crc32c
 from common.limits import IDENTITY_BYTES_MAX, KIB
 from storagenode.store.files import PAGE, align
 
@@ -159,10 +159,11 @@ class Record:
 
     def encode_header(self, identity: bytes) -> bytes:
         """The header's bytes, padded to the first cell."""
+        shape = self.shape
         fixed = _HEADER.pack(
             MAGIC,
             FORMAT,
-            int(self.is_packed),
+            int(shape.is_packed),
             self.blob_id,
             self.index,
             self.extent,
@@ -170,14 +171,14 @@ class Record:
             self.fragment_bytes,
             self.cell_bytes,
             self.block_bytes,
-            self.header_bytes,
+            shape.header_bytes,
             len(identity),
-            self.trailer_offset,
-            self.record_bytes,
+            shape.trailer_offset,
+            shape.record_bytes,
             self.written_ns,
         )
         body = fixed + identity
-        return (body + digest("CRC32C", body)).ljust(self.header_bytes, b"\x00")
+        return (body + _crc(body)).ljust(shape.header_bytes, b"\x00")
 
     def identity_of(self, record: memoryview) -> bytes:
         """The identity in a record's bytes."""
@@ -186,8 +187,12 @@ class Record:
     def encode_trailer(self, table: bytes) -> bytes:
         """The trailer's bytes; whole pages unless packed."""
         body = _TRAILER.pack(TRAILER_MAGIC, self.blob_id, self.index, len(table)) + table
-        body += digest("CRC32C", body)
+        body += _crc(body)
         return body if self.is_packed else body.ljust(align(len(body)), b"\x00")
+
+
+def _crc(body: bytes) -> bytes:
+    return crc32c(body).to_bytes(_CRC_BYTES, "big")
 
 
 def decode_header(page: bytes | memoryview, extent: int, offset: int) -> Record | None:
@@ -205,7 +210,7 @@ def decode_header(page: bytes | memoryview, extent: int, offset: int) -> Record 
     if identity_bytes > IDENTITY_BYTES_MAX or end + _CRC_BYTES > len(page):
         return None
     body = bytes(page[:end])
-    if digest("CRC32C", body) != bytes(page[end : end + _CRC_BYTES]):
+    if _crc(body) != bytes(page[end : end + _CRC_BYTES]):
         return None
     if version > FORMAT:  # and no flipped bit: the CRC covers it
         raise faults.Invalid("fragment format", str(version), "of a newer Ostraka")
@@ -228,7 +233,7 @@ def decode_trailer(record: Record, data: bytes | memoryview) -> bytes | None:
     if table_bytes != 4 * record.block_count or end + _CRC_BYTES > len(data):
         return None
     body = bytes(data[:end])
-    if digest("CRC32C", body) != bytes(data[end : end + _CRC_BYTES]):
+    if _crc(body) != bytes(data[end : end + _CRC_BYTES]):
         return None
     return body[_TRAILER.size :]
 

@@ -67,7 +67,9 @@ class ObjectWriteHandlers:
         check_size(payload.size)
         version = draft_version(context, request)
         conditions = write_conditions(request.if_match, request.if_none_match)
-        identity = Identity(request.bucket, request.key.encode(), about=header_of(context, version))
+        is_inline = payload.size is not None and payload.size <= limits.INLINE_BYTES_MAX
+        about = b"" if is_inline else header_of(context, version)  # it is for fragments only
+        identity = Identity(request.bucket, request.key.encode(), about=about)
         stored, checksum = await store_payload(
             self.writer, payload, identity, request.checksum_algorithm
         )

@@ -38,6 +38,11 @@ class Doubts:
         self._vouched: set[str] = set()
         self._down: set[str] = set()
 
+    @property
+    def are_none(self) -> bool:
+        """Whether no node is doubted, or was of late."""
+        return not self._doubts and not self._silent
+
     def is_doubtful(self, name: str) -> bool:
         """Whether others are asked first."""
         if name in self._silent and name not in self._vouched:

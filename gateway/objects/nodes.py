@@ -87,6 +87,8 @@ class Nodes:
         if profile is None:
             raise faults.Unavailable("the topology is not known yet")
         down = {name for name, client in self._clients.items() if not client.is_up}
+        if self._doubts.are_none:
+            return choose_disks(self.topology, profile, blob_id, down)
         doubtful = down | {name for name in self._clients if self._doubts.is_doubtful(name)}
         if doubtful != down:
             try:

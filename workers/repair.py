@@ -7,6 +7,7 @@ claim that ends by itself; one that wakes up too late is refused by the service 
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ CLAIM_S = 60
 ENTRIES_PER_PAGE = 16
 ROUND_S = 5.0  # then the queue is read from its begin again: what is more urgent may have come
 RETRY_S = 10.0  # a job that failed is left alone for so long
+WAITING_RATIO = 10.0  # and all that waits for so many times as long as looking at it takes
 RETRIES_KEPT_MAX = 10_000
 Outcome = meta_pb2.CommitPlacementReply
 
@@ -45,6 +47,7 @@ class _Work:
     entry: meta_pb2.RepairEntry
     plan: Plan
     bad: frozenset[int]  # reported, read, and found bad
+    view: DiskView | None = None  # that it was planned with
     token: int = 0
 
     @property
@@ -81,7 +84,9 @@ class RepairWorker:
         self._in_flight_max = in_flight_max
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._retry_at_s: dict[bytes, float] = {}
-        self._view_of_waiting: object = None
+        self._view_of_waiting: DiskView | None = None
+        self._waiting_due_s = 0.0  # then what waits is looked at again
+        self._has_left = False  # whether a job was left alone for a while
         self._blobs = 0
         READ.set_function(lambda: rebuilder.bytes_read)
         WRITTEN.set_function(lambda: rebuilder.bytes_written)
@@ -100,11 +105,16 @@ class RepairWorker:
         try:
             while await self._round(is_waiting=False):
                 pass
-            view = self._nodes.view()
-            if view != self._view_of_waiting:
+            view, now_s = self._nodes.view(), self._clock.monotonic_s()
+            if view != self._view_of_waiting or now_s >= self._waiting_due_s:
                 # The cluster changed: some of what waits may be possible now.
-                await self._round(is_waiting=True)
+                self._has_left, self._waiting_due_s = False, math.inf
                 self._view_of_waiting = view
+                await self._round(is_waiting=True)
+                if self._has_left:
+                    ended_s = self._clock.monotonic_s()
+                    pause_s = max(RETRY_S, WAITING_RATIO * (ended_s - now_s))
+                    self._waiting_due_s = min(self._waiting_due_s, ended_s + pause_s)
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -160,13 +170,14 @@ class RepairWorker:
 
     async def _prepare(self, entries: Iterable[meta_pb2.RepairEntry]) -> list[_Work]:
         """Plan the jobs of a page, and claim those where something can be done."""
-        now_s = self._clock.monotonic_s()
+        entries, now_s = list(entries), self._clock.monotonic_s()
         free = [
             entry
             for entry in entries
             if entry.job.blob.blob_id not in self._tasks
             and self._retry_at_s.get(entry.job.blob.blob_id, 0.0) <= now_s
         ]
+        self._has_left = self._has_left or len(free) < len(entries)
         planned = await asyncio.gather(*[self._plan(entry) for entry in free])
         works = [work for work in planned if work is not None]
         if not works:
@@ -203,7 +214,7 @@ class RepairWorker:
         waits = job.waiting and set(step.missing) == set(job.missing)
         if waits and not step.moves and not step.is_whole:
             return None
-        return _Work(entry, step, bad)
+        return _Work(entry, step, bad, view)
 
     async def _bad_ones(
         self, job: records_pb2.RepairJob, blob: records_pb2.BlobRef
@@ -225,6 +236,7 @@ class RepairWorker:
 
     def _leave(self, blob_id: bytes) -> None:
         """Look at a job again only later."""
+        self._has_left = True
         if len(self._retry_at_s) >= RETRIES_KEPT_MAX:
             self._retry_at_s.clear()
         self._retry_at_s[blob_id] = self._clock.monotonic_s() + RETRY_S
@@ -269,6 +281,8 @@ class RepairWorker:
             request.missing.extend(i for i in step.missing if i not in step.moves)
             request.whole = step.is_whole
             request.waiting = not step.is_whole and not step.moves
+            if request.waiting and work.view != self._view_of_waiting:
+                self._waiting_due_s = 0.0  # what it waits for may be there by now
         else:
             request.missing.extend(step.missing)
         reply: meta_pb2.CommitPlacementReply = await self._meta.call(

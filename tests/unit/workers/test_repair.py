@@ -153,6 +153,7 @@ class FakeNodes:
         self.was_lost: set[int] = set()
         self.foreground = meta_pb2.Foreground()
         self.lost_after_ms = 0
+        self.after_view: Callable[[], None] | None = None
 
     async def refresh(self) -> None:
         return
@@ -181,6 +182,8 @@ class FakeNodes:
     def view(self) -> DiskView:
         disks = {i: PlacedDisk(i, f"n{i}", f"z{i}", 1.0, i * 7919) for i in self.nodes}
         usable = frozenset(i for i in disks if self.is_readable(i))
+        if self.after_view is not None:
+            self.after_view()
         return DiskView(disks, self.lost(), frozenset(), usable)
 
 
@@ -469,6 +472,56 @@ async def test_late_fragment_is_taken_back_and_not_written_again(world: World) -
     await world.assert_whole(1)
     assert world.nodes.nodes[6].written[blob.blob_id, 5] == 1
     assert not (await world.named(1)).late_disk_ids
+
+
+async def store_beside_home(world: World) -> None:
+    """A blob with two fragments on disk 1, because disk 6 did not answer."""
+    blob = world.bench.blob(
+        1, disk_ids=[1, 2, 3, 4, 5, 1], degraded=True, cell_bytes=FULL_CELL_BYTES,
+        layout=LAYOUT_VERSION,
+    )  # fmt: skip
+    blob.plain_bytes = PLAIN_BYTES
+    for index, data in enumerate(coded(blob)):
+        TRUTH[blob.blob_id, index] = data
+        world.put(blob, index, blob.disk_ids[index])
+    await world.bench.commit(world.bucket, b"key1", blobs=[blob])
+
+
+async def test_job_put_to_wait_in_a_moment_that_is_over_is_looked_at_again(world: World) -> None:
+    """A disk is away only while the job is planned; before and after, the picture is the same."""
+    worker = world.worker()
+    await worker.run_once()
+    await store_beside_home(world)
+    away = world.nodes.nodes[6]
+    away.is_away = True
+
+    def back() -> None:
+        away.is_away = False
+
+    world.nodes.after_view = back
+    for _ in range(2):
+        await worker.run_once()
+    await world.assert_whole(1)
+    assert await world.pending() == 0
+
+
+async def test_waiting_job_that_could_not_be_claimed_is_tried_again(world: World) -> None:
+    worker = world.worker()
+    await store_beside_home(world)
+    world.nodes.nodes[6].is_away = True
+    await worker.run_once()
+    queue = meta_pb2.QueueRepairs(limit=5, waiting=True)
+    (entry,) = (await world.bench.call(Method.QUEUE_REPAIRS, queue)).entries
+    claim = meta_pb2.ClaimRepairs(holder="another", seconds=5)
+    claim.claims.add(blob_id=entry.job.blob.blob_id)
+    await world.bench.call(Method.CLAIM_REPAIRS, claim)
+    world.nodes.nodes[6].is_away = False
+    await worker.run_once()
+    assert await world.pending() == 1
+    world.bench.clock.advance(RETRY_S + 1)
+    await worker.run_once()
+    await world.assert_whole(1)
+    assert await world.pending() == 0
 
 
 async def test_worker_killed_in_the_middle(world: World) -> None:

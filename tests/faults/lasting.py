@@ -159,7 +159,8 @@ def flip_metadata(stage: Stage) -> str:
     pattern = stage.random.choice(["*.sst", "*.log", "MANIFEST*", "CURRENT"])
     flips = victim.flip_in(victim.metadata_folder, pattern, 2, stage.random)
     stage.excused.add("metaservice")
-    stage.afterwards.append(lambda: print(f"metadata: {victim.mend_metadata()}", flush=True))
+    # Before whatever else has to ask the service.
+    stage.afterwards.insert(0, lambda: print(f"metadata: {victim.mend_metadata()}", flush=True))
     return f"{len(flips)} bits flipped in {pattern} of the metadata"
 
 

@@ -257,14 +257,14 @@ class Campaign:
             f"{self._judged} keys judged, {len(self._kept)} kept, {KEYS} of each bucket a round",
             *[f"{what}: {count}" for what, count in sorted(self.history.counts.items())],
             *inspection.figures(),
-            "disk, MiB: " + ", ".join(f"{mib} at {at:.0f} s" for at, mib in _few(inspection)),
+            *[f"disk, MiB at {at:.0f} s: {mib}" for at, mib in _few(inspection)],
             *[f"of a file fault ({n} times): {line}" for line, n in inspection.excused.items()],
             *[f"critical ({n} times): {line}" for line, n in inspection.criticals.items()],
         ]
         return report
 
 
-def _few(inspection: Inspection) -> list[tuple[float, int]]:
+def _few(inspection: Inspection) -> list[tuple[float, dict[str, int]]]:
     """Ten figures are enough for the eye."""
     points = inspection.disk_mib
     return points[:: max(1, len(points) // 10)]

@@ -14,15 +14,19 @@ from tests.faults.victim import Victim
 
 ENDED = re.compile(r"^(\S+) (was killed by signal \d+|ended .*): starting it again$")
 CRITICAL = ("critical",)
-WARM_S = 240.0  # caches fill and pools grow in the first minutes of a process
-SAMPLES_MIN = 8
+# Caches fill, and pools of buffers grow by steps of several MiB when more is in flight than ever
+# before: a process is judged after its first minutes, if it lives long enough to tell a slope.
+WARM_S = 480.0
+SAMPLES_MIN = 20
 RSS_GROWTH_KIB_PER_HOUR_MAX = 96 * 1024
+RSS_STEP_KIB = 16 * 1024
 RSS_KIB_MAX = {"gateway": 900 * 1024, "metaservice": 900 * 1024}
 RSS_KIB_DEFAULT_MAX = 600 * 1024
 DESCRIPTORS_MAX = 400
 DESCRIPTORS_GROWTH_PER_HOUR_MAX = 40
-DISK_WARM_S = 1500.0  # deleted data stays for the grace, then leaves with compaction
-DISK_GROWTH_MIB_PER_HOUR_MAX = 1024
+DISK_WARM_S = 900.0  # deleted data stays for the grace, then leaves with compaction
+DISK_GROWTH_MIB_PER_HOUR_MAX = 512
+KINDS = ("extents", "journal", "index", "meta", "logs")  # folders that are told apart
 MIB = 1 << 20
 
 
@@ -45,7 +49,7 @@ class Inspection:
     criticals: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     unexplained: list[str] = field(default_factory=list)
-    disk_mib: list[tuple[float, int]] = field(default_factory=list)
+    disk_mib: list[tuple[float, dict[str, int]]] = field(default_factory=list)
     _offsets: dict[Path, int] = field(default_factory=dict)
     _samples: dict[tuple[str, int], list[Sample]] = field(default_factory=dict)
     _began_s: float = field(default_factory=time.monotonic)
@@ -111,7 +115,10 @@ class Inspection:
             if found:
                 sample = Sample(now_s, int(found[1]), descriptors)
                 self._samples.setdefault((name, pid), []).append(sample)
-        self.disk_mib.append((now_s, _disk_usage(self.victim.data) // MIB))
+        held = self.victim.held_bytes()
+        if held is not None:  # in extents, which are preallocated: what was handed out counts
+            disk_mib = allocated_mib(self.victim.data) | {"extents": held // MIB}
+            self.disk_mib.append((now_s, disk_mib))
 
     def leaks(self) -> list[str]:
         """Processes that hold too much, or more and more."""
@@ -127,12 +134,14 @@ class Inspection:
             warm = [sample for sample in samples if sample.at_s - samples[0].at_s >= WARM_S]
             if len(warm) >= SAMPLES_MIN:
                 slope = _slope_per_hour([(s.at_s, float(s.rss_kib)) for s in warm])
-                if slope > RSS_GROWTH_KIB_PER_HOUR_MAX:
+                grown_kib = slope * (warm[-1].at_s - warm[0].at_s) / 3600
+                if slope > RSS_GROWTH_KIB_PER_HOUR_MAX and grown_kib > RSS_STEP_KIB:
                     words.append(f"{name} ({pid}) grows by {slope / 1024:.0f} MiB an hour")
                 slope = _slope_per_hour([(s.at_s, float(s.descriptors)) for s in warm])
                 if slope > DESCRIPTORS_GROWTH_PER_HOUR_MAX:
                     words.append(f"{name} ({pid}) opens {slope:.0f} descriptors more an hour")
-        late = [(at_s, float(mib)) for at_s, mib in self.disk_mib if at_s >= DISK_WARM_S]
+        sums = [(at_s, float(sum(mib.values()))) for at_s, mib in self.disk_mib]
+        late = [point for point in sums if point[0] >= DISK_WARM_S]
         if len(late) >= SAMPLES_MIN and (slope := _slope_per_hour(late)) > (
             DISK_GROWTH_MIB_PER_HOUR_MAX
         ):
@@ -161,16 +170,18 @@ def _last_of(exception: str) -> str:
     return f"{places[-1] if places else ''} {lines[-1] if lines else ''}".strip()
 
 
-def _disk_usage(folder: Path) -> int:
-    """Bytes that are allocated; preallocated ones too."""
-    total = 0
+def allocated_mib(folder: Path) -> dict[str, int]:
+    """MiB by kind of folder, preallocated ones too."""
+    total: Counter[str] = Counter()
     for root, _, names in os.walk(folder):
+        parts = set(Path(root).parts)
+        kind = next((name for name in KINDS if name in parts), "others")
         for name in names:
             try:
-                total += os.lstat(os.path.join(root, name)).st_blocks * 512  # noqa: PTH118
+                total[kind] += os.lstat(os.path.join(root, name)).st_blocks * 512  # noqa: PTH118
             except OSError:
-                continue
-    return total
+                continue  # it has just been removed
+    return {kind: count // MIB for kind, count in sorted(total.items())}
 
 
 def _slope_per_hour(points: list[tuple[float, float]]) -> float:

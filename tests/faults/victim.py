@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -31,6 +32,8 @@ METADATA_S = 20.0
 FSCK_S = 300.0
 ADMIN_S = 2.0
 PAGE = 4096
+TRIES = 500  # pages that are looked at for one that holds something
+HELD = re.compile(r"^ostraka_disk_(?:used|dead)_bytes\{[^}]*\} (\S+)", re.MULTILINE)
 FIRST_HOST = 20  # 127.0.20.1 and so on are the sources' addresses at the proxy
 DISK_ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 
@@ -268,6 +271,19 @@ class Victim(Cluster):
         except OSError:
             return  # it does not run, or is frozen: a new one has nothing armed
 
+    def held_bytes(self) -> int | None:
+        """Live and dead bytes in all extents; None if not every node tells."""
+        total = 0.0
+        for node in self.nodes:
+            url = f"http://127.0.0.1:{self.admin_port(node)}/metrics"
+            try:
+                with urllib.request.urlopen(url, timeout=ADMIN_S) as reply:
+                    text: str = reply.read().decode()
+            except OSError:
+                return None
+            total += sum(float(value) for value in HELD.findall(text))
+        return int(total)
+
     # --- metadata ---------------------------------------------------------------------------------
 
     @property
@@ -364,7 +380,7 @@ def _flip_somewhere(path: Path, random: Random) -> Flip | None:
     """Extents are preallocated: only what was written is looked at."""
     try:
         with path.open("rb") as file:
-            for page in random.choices(_written_pages(file.fileno()) or [0], k=20):
+            for page in random.choices(_written_pages(file.fileno()) or [0], k=TRIES):
                 file.seek(page * PAGE)
                 used = len(file.read(PAGE).rstrip(b"\0"))
                 if used:
@@ -378,7 +394,7 @@ def _flip_somewhere(path: Path, random: Random) -> Flip | None:
 
 
 def _written_pages(descriptor: int) -> list[int]:
-    """Numbers of pages that are no hole and not only allocated."""
+    """Numbers of pages that are no hole and not only allocated; pages that were read may be."""
     pages: list[int] = []
     end = os.fstat(descriptor).st_size
     at = 0

@@ -9,6 +9,7 @@ What the plain binding does otherwise, and what is done here instead:
 - After a failed write the state on disk is unknown: the caller must stop using this object.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from rocksdict import (
 from common import faults, limits
 from common.folders import make_durable_folder
 from common.write_ahead_log import cut_torn_end, note
+
+log = logging.getLogger(__name__)
 
 BLOOM_BITS_PER_KEY = 10
 LOG_FILES_MAX = 4
@@ -123,7 +126,10 @@ class RocksDatabase:
 
         raises   Corrupt if a block could not be read; never a short answer
         """
-        cursor = self._database.iter()
+        try:
+            cursor = self._database.iter()
+        except Exception as error:
+            raise faults.Corrupt("database", str(self.folder), str(error)) from error
         if not reverse:
             return _scan_forward(cursor, begin, end, limit)
         rows: list[Row] = []
@@ -171,5 +177,12 @@ class RocksDatabase:
         self.write(note(sequence))
 
     def close(self) -> None:
-        """Close; rows written but not synced survive a close."""
-        self._database.close()
+        """Close; rows written but not synced survive a close.
+
+        An engine that failed in the background says so once more and is closed all the same: what
+        was acknowledged was synced, and whoever gives the engine up must be able to.
+        """
+        try:
+            self._database.close()
+        except Exception as error:
+            log.warning("the engine had failed when it was closed: %s", error)

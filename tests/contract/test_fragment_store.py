@@ -234,6 +234,31 @@ async def test_what_was_deleted_stays_deleted_when_its_mark_was_lost(tmp_path: P
     await last.store.close()
 
 
+async def test_an_index_that_failed_in_the_background_is_rebuilt(tmp_path: Path) -> None:
+    """Its engine says so again when it is closed; that must not end the rebuilding."""
+    node = Node(tmp_path / "disk")
+    data = {number: os.urandom(100) for number in range(120)}
+    for number, content in data.items():
+        await node.put(number, content)
+    await node.store.close()
+    await Node(tmp_path / "disk").store.close()  # opening writes the log into a table
+    for path in (tmp_path / "disk" / "index").glob("*.sst"):
+        table = bytearray(path.read_bytes())
+        for at in range(100, len(table) // 2, 1000):
+            table[at] ^= 0x10
+        path.write_bytes(table)
+    again = Node(tmp_path / "disk", rebuilds_later=True)
+    assert again.disk.is_rebuilding
+    with pytest.raises(Exception, match="Corruption"):
+        for _ in range(8):  # until tables are merged
+            again.disk.index.put_back({b"T%03d" % n: bytes(9) for n in range(100)})
+            again.disk.index._database._database.flush()
+    await rebuild(again.disk, again.clock)
+    await assert_all(again, data)
+    assert again.disk.fragment_count == len(data)
+    await again.store.close()
+
+
 async def test_lost_extents_do_not_harm_what_comes_after(tmp_path: Path) -> None:
     """Rows of fragments whose extent is gone are counted and deleted; new extents are others."""
     node, data = await filled(tmp_path / "disk")

@@ -171,8 +171,8 @@ def _needed_for(key_id: str, ring: KeyRing, reply: admin_pb2.MasterKeysReply) ->
         needed.append("rows: the metadata service has not taken the ring up")
     elif reply.due:
         needed.append("rows: they are being wrapped anew")
-    elif reply.progress.left[key_id]:
-        needed.append(f"rows: {reply.progress.left[key_id]} could not be unwrapped")
+    elif left := dict(reply.progress.left).get(key_id):
+        needed.append(f"rows: {left} could not be unwrapped")
     if key_id in reply.journal:
         needed.append("the metadata's journal")
     return needed

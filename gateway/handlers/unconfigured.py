@@ -35,6 +35,7 @@ from gateway.s3.model.configuration import (
 from gateway.s3.shape import Shape
 from proto import meta_pb2
 
+NO_LOCK = "Bucket is missing Object Lock Configuration"
 ENFORCED = "BucketOwnerEnforced"
 PUBLIC_ACCESS_BLOCK = "publicAccessBlock"
 ALL_BLOCKED = json.dumps(
@@ -87,6 +88,14 @@ class UnconfiguredHandlers:
     async def get_object_lock_configuration(self, context: Context, request: Shape) -> None:
         name = (await context.bucket.refresh()).name
         raise errors.ObjectLockConfigurationNotFoundError(BucketName=name)
+
+    async def get_object_retention(self, context: Context, request: Shape) -> None:
+        name = (await context.bucket.refresh()).name
+        raise errors.InvalidRequest(NO_LOCK, BucketName=name)
+
+    async def get_object_legal_hold(self, context: Context, request: Shape) -> None:
+        name = (await context.bucket.refresh()).name
+        raise errors.InvalidRequest(NO_LOCK, BucketName=name)
 
     async def get_bucket_notification_configuration(
         self, context: Context, request: Shape

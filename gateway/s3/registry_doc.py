@@ -24,6 +24,17 @@ Generated from the operation table, the handlers and the support table; a test k
 element that an operation does not know is refused, and so are the features listed at the end.
 Parameters that begin with `x-` are for the caller's own logs, as in S3, and the headers of
 signatures and SDKs are taken everywhere: {headers}.
+
+**Addressing.** Path style (`http://host/bucket/key`) always; virtual hosting
+(`http://bucket.domain/key`) for each of the configured `domains`, also for buckets with dots. Any
+other host is path style. A path is decoded once and never normalised, so `a//b`, `../a` and `%2F`
+sent as `%252F` are keys like any other; `%2F` and `/` in a path name the same key.
+
+**Signatures.** Version 4: header, query (presigned, up to 7 days), signed and unsigned chunks with
+and without trailers, unsigned payload, browser forms. A path may be signed with every byte encoded
+once, as S3 says, or as it was sent. Presigned URLs and forms of version 2 are taken too, since
+clients still make them; requests signed by version 2 in a header are not. Headers `x-amz-...` in
+the query of a presigned URL count as headers. Session tokens are refused.
 """
 
 

@@ -32,6 +32,13 @@ def test_missing_bucket_comes_first(s3: Any, operation: str) -> None:
     refused("NoSuchBucket", 404, getattr(s3, operation), Bucket="there-is-none")
 
 
+@pytest.mark.parametrize("operation", ["get_object_retention", "get_object_legal_hold"])
+def test_no_object_is_locked_where_no_bucket_can_be(s3: Any, bucket: str, operation: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    refused("InvalidRequest", 400, getattr(s3, operation), Bucket=bucket, Key="k")
+    refused("NoSuchBucket", 404, getattr(s3, operation), Bucket="there-is-none", Key="k")
+
+
 @pytest.mark.parametrize("operation", EMPTY)
 def test_empty_configuration_is_empty(s3: Any, bucket: str, operation: str) -> None:
     answer = getattr(s3, operation)(Bucket=bucket)

@@ -53,6 +53,8 @@ def test_everything_is_wrapped_anew_and_the_old_key_can_go(
     assert early.returncode == 1 and "is active" in early.stderr
 
     assert rotate(cluster)[0] == old
+    state = listed(cluster)["pass"]
+    assert (state["done"], state["left"]) == (True, {}) and state["rewrapped"] >= len(bodies)
     etags.append(s3.upload_part(**name, PartNumber=2, Body=parts[1])["ETag"])
     s3.complete_multipart_upload(
         **name,

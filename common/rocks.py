@@ -155,7 +155,8 @@ class RocksDatabase:
     def write(self, puts: Mapping[bytes, bytes], deletes: Iterable[bytes] = ()) -> None:
         """Write rows at once, into memory and the log, not yet on disk.
 
-        raises   Unavailable: the state is unknown, close and open again
+        raises   Unavailable: the state is unknown, close and open again; Corrupt: the engine found
+                 damage while it merged tables, and takes nothing any more
         """
         batch = WriteBatch(raw_mode=True)
         for key, value in puts.items():
@@ -165,16 +166,21 @@ class RocksDatabase:
         try:
             self._database.write(batch, self._write_options)
         except Exception as error:
-            raise faults.Unavailable(f"write failed: {error}") from error
+            raise self._failure("write", error) from error
 
     def sync_blocking(self) -> None:
-        """Put all written rows on disk. raises Unavailable: the state is unknown"""
+        """Put all written rows on disk. raises Unavailable: the state is unknown; Corrupt"""
         try:
             sequence = self._database.latest_sequence_number()
             self._database.flush_wal(True)
         except Exception as error:
-            raise faults.Unavailable(f"sync failed: {error}") from error
+            raise self._failure("sync", error) from error
         self.write(note(sequence))
+
+    def _failure(self, what: str, error: Exception) -> faults.Fault:
+        if str(error).startswith("Corruption"):
+            return faults.Corrupt("database", str(self.folder), f"{what} failed: {error}")
+        return faults.Unavailable(f"{what} failed: {error}")
 
     def close(self) -> None:
         """Close; rows written but not synced survive a close.

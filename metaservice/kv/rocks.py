@@ -115,8 +115,8 @@ class RocksStore:
         """
         try:
             await self._loop.run_in_executor(self._thread, self._write_aside_blocking, rows)
-        except faults.Unavailable as fault:
-            self.fail(str(fault))
+        except faults.Fault as fault:
+            self.fail(faults.in_words(fault))
             raise
 
     async def snapshot(self) -> Snapshot:

@@ -253,6 +253,8 @@ async def test_an_index_that_failed_in_the_background_is_rebuilt(tmp_path: Path)
         for _ in range(8):  # until tables are merged
             again.disk.index.put_back({b"T%03d" % n: bytes(9) for n in range(100)})
             again.disk.index._database._database.flush()
+    with pytest.raises(faults.Corrupt):  # not as a full disk, which its index would survive
+        again.disk.index.put_back({b"T": bytes(9)})
     await rebuild(again.disk, again.clock)
     await assert_all(again, data)
     assert again.disk.fragment_count == len(data)

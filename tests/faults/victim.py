@@ -30,6 +30,7 @@ MENDED_S = 300.0
 POLL_S = 0.3
 METADATA_S = 20.0
 FSCK_S = 300.0
+FSCK_PAUSE_S = 5.0
 ADMIN_S = 2.0
 PAGE = 4096
 TRIES = 500  # pages that are looked at for one that holds something
@@ -150,11 +151,22 @@ class Victim(Cluster):
             words = [f"{name} has not read its disk" for name in scrubbed_ns]
             picture = self.picture()
             words += picture["problems"]
-            if picture["state"] != "healthy" or picture.get("degraded_blobs"):
+            if picture["state"] not in ("healthy", "degraded") or picture.get("degraded_blobs"):
                 words.append(f"{picture['state']}, {picture.get('degraded_blobs')} degraded blobs")
+            if words and all("damaged fragments" in word for word in words) and self._is_whole():
+                return []
             if not words or time.monotonic() > deadline_s:
                 return words
             time.sleep(POLL_S)
+
+    def _is_whole(self) -> bool:
+        """Whether what is damaged belongs to nothing any more, and only waits to be deleted."""
+        done = self.command(
+            "fsck", "--data", "--directory", str(self.data), "--json", timeout_s=FSCK_S
+        )
+        if done.returncode:
+            time.sleep(FSCK_PAUSE_S)
+        return done.returncode == 0
 
     def disks(self) -> list[Any]:
         """Disks that are in use, as the metadata service knows them; none if it does not answer."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -32,6 +33,7 @@ from common.write_ahead_log import cut_torn_end, note
 log = logging.getLogger(__name__)
 
 BLOOM_BITS_PER_KEY = 10
+METADATA_BLOCK_BYTES = 4 * limits.KIB
 LOG_FILES_MAX = 4
 # A run of deleted rows makes scans slow until it is compacted: compact files with many of them.
 DELETIONS_WINDOW = 4096
@@ -45,6 +47,12 @@ def _options(cache_bytes: int, write_buffer_bytes: int) -> Options:
     table.set_bloom_filter(BLOOM_BITS_PER_KEY, False)
     table.set_cache_index_and_filter_blocks(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    # In pieces of a block: whole, those of a large file exceed a shard of the cache, are never kept
+    # there, and every read of a row reads and unpacks them anew (0.15 ms at a million rows).
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(METADATA_BLOCK_BYTES)
+    table.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(table)

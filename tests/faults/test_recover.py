@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from common.keyring import key_id_of
 from common.rocks import RocksDatabase
 from proto import records_pb2
-from tests.support.cluster import Cluster, wait_for
+from tests.support.cluster import START_S, Cluster, wait_for
 
 MIB = 1 << 20
 
@@ -37,7 +37,7 @@ def retire_master_key(cluster: Cluster) -> str:
     for arguments in (("rotate",), ("retire", old)):
         done = cluster.command("admin", "keyring", *arguments, "--directory", str(cluster.data))
         assert done.returncode == 0, done.stderr
-        wait_for(lambda: old not in needed_keys(cluster), "everything wrapped by the new key")
+        wait_for(lambda: old not in needed_keys(cluster), "all wrapped by the new key", START_S)
     return old
 
 
@@ -124,7 +124,7 @@ def test_a_namespace_comes_back_from_headers(cluster: Cluster) -> None:
     assert s3.get_bucket_versioning(Bucket="versions")["Status"] == "Enabled"
     s3.put_object(Bucket="plain", Key="new", Body=b"n" * 20_000)
     s3.delete_object(Bucket="plain", Key="parts")
-    wait_for(lambda: old not in needed_keys(cluster), "everything wrapped by the active key")
+    wait_for(lambda: old not in needed_keys(cluster), "all wrapped by the new key", START_S)
     cluster.stop()
     assert old not in master_keys_of(cluster)
 

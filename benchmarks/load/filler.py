@@ -53,8 +53,11 @@ async def make_bucket(target: Target, name: str) -> None:
         raise faults.Unavailable(f"{target.name} answers {answer.status} to CreateBucket")
 
 
-async def fill(endpoint: Endpoint, count: int) -> None:
-    """Make a bucket with `count` keys; what is there already stays. raises Unavailable"""
+async def fill(endpoint: Endpoint, count: int) -> bool:
+    """Make a bucket with `count` keys, unless it is full already; tells whether it had to be made.
+
+    raises   Unavailable
+    """
     target, bucket = endpoint.target, bucket_of(count)
     await make_bucket(target, bucket)
     connection = await Connection.open(target)
@@ -62,12 +65,13 @@ async def fill(endpoint: Endpoint, count: int) -> None:
     answer = await connection.exchange(signed_head(target, "HEAD", last))
     connection.close()
     if answer.status == OK:
-        return  # filled by an earlier run
+        return False  # filled by an earlier run
     if endpoint.cluster is not None:
         async with metadata_of(endpoint.cluster) as (meta, session):
             await _fill_metadata(meta, session, endpoint.cluster, count)
     else:
         await _fill_by_requests(endpoint, count)
+    return True
 
 
 @asynccontextmanager

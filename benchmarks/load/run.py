@@ -5,6 +5,7 @@ every endpoint in turn, and the rounds are counted together.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -164,7 +165,10 @@ class Run:
     async def _listing(self, count: int) -> None:
         for endpoint in self._endpoints:
             say(f"{endpoint.name}: a bucket of {count:,} keys")
-            await fill(endpoint, count)
+            begun_s = time.perf_counter()
+            if await fill(endpoint, count):
+                taken_s = time.perf_counter() - begun_s
+                say(f"{endpoint.name}: filled in {taken_s:.0f} s, {count / taken_s:,.0f} keys/s")
         for title, queries in _list_queries(count).items():
             for endpoint in self._endpoints:
                 path = f"/{bucket_of(count)}"

@@ -17,7 +17,7 @@ from metaservice.client import Method
 from proto import records_pb2, scrub_pb2, storage_pb2
 
 LOST, UNREADABLE, DAMAGED, AWAY, MISPLACED = "lost", "unreadable", "damaged", "away", "misplaced"
-ORPHAN, METADATA = "orphan", "metadata"
+ORPHAN, METADATA, ELSEWHERE = "orphan", "metadata", "moved"
 REPAIRABLE = (DAMAGED, MISPLACED)
 INCOMPLETE, MISSING, WRONG_SIZE = "incomplete", "missing", "wrong_size"
 VERIFIED_AT_ONCE_MAX = 32
@@ -107,6 +107,7 @@ class Comparison:
         self._now_ns = now_ns
         self._with_data = with_data
         self.seen = Seen()
+        self.elsewhere: list[storage_pb2.FragmentInfo] = []  # of blobs that lie on other disks
 
     async def check_blobs(self, named: Sequence[scrub_pb2.NamedBlob]) -> list[Finding]:
         """Judge blobs as the metadata names them; suspects twice."""
@@ -134,6 +135,8 @@ class Comparison:
             if state == ORPHAN:
                 unnamed.append(fragment)
             elif state:
+                if state == ELSEWHERE:
+                    self.elsewhere.append(fragment)
                 self.seen.pending[state] = self.seen.pending.get(state, 0) + 1
         return await self._still_there(disk_id, unnamed) if unnamed else []
 
@@ -142,7 +145,7 @@ class Comparison:
         if located.state == Located.NAMED:
             disk_ids = located.named.blob.disk_ids
             is_home = fragment.index < len(disk_ids) and disk_ids[fragment.index] == disk_id
-            return "" if is_home else "moved"
+            return "" if is_home else ELSEWHERE
         if located.state == Located.CONDEMNED:
             return "deleted"
         if located.state == Located.IN_FLIGHT:

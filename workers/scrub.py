@@ -2,7 +2,8 @@
 
 One page a round, under a lease; the place in the pass is kept with the metadata. What is missing or
 bad is reported for repair. Fragments that nothing knows of are noted, and deleted when they have
-been unknown for a day (metaservice/operations/quarantine.py).
+been unknown for a day (metaservice/operations/quarantine.py); those of blobs that lie elsewhere are
+strays, deleted after the grace of moved ones (metaservice/operations/strays.py).
 """
 
 import logging
@@ -150,6 +151,7 @@ class ComparisonScrub:
                 page = storage_pb2.ListFragmentsReply()  # the next pass comes by again
             findings = await comparison.check_fragments(state.disk_id, page.fragments)
             await self._unknown(state.disk_id, findings)
+            await self._elsewhere(state.disk_id, comparison.elsewhere)
             FRAGMENTS.inc(len(page.fragments))
             if page.fragments:
                 last = page.fragments[-1]
@@ -183,6 +185,18 @@ class ComparisonScrub:
         DELETED.inc(deleted.deleted)
         log.warning("unknown fragments deleted", extra={"disk": disk_id, "count": deleted.deleted})
         await self._meta.call(Method.RELEASE, scrub_pb2.Release(fragments=gone))
+
+    async def _elsewhere(self, disk_id: int, fragments: Sequence[storage_pb2.FragmentInfo]) -> None:
+        """Let fragments go whose blobs lie on other disks, if nothing else will delete them.
+
+        Such a one came too late for its commit, and repair has made it anew on another disk.
+        """
+        if not fragments:
+            return
+        request = meta_pb2.JudgeFragments(disk_id=disk_id)
+        for fragment in fragments:
+            request.fragments.add(blob_id=fragment.blob_id, index=fragment.index)
+        await self._meta.call(Method.JUDGE_FRAGMENTS, request)
 
     # --- passes ---------------------------------------------------------------------------------
 

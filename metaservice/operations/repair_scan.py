@@ -22,6 +22,7 @@ PARTS, VERSIONS = b"p", b"v"
 ROWS_PER_PAGE_MAX = 1000
 FOUND_PER_PAGE_MAX = 30  # jobs of one commit, two rows and three counters each
 DISKS_MAX = 100_000
+EPOCH = keys.single("topology_epoch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ async def _mark_lost(transaction: Transaction, lost: Iterable[int]) -> None:
         if disk is not None and not disk.was_lost:
             disk.was_lost = True
             transaction.put(keys.disk(disk_id), disk.SerializeToString())
+            await _raise_epoch(transaction)
 
 
 async def mark_disk_walked(
@@ -190,6 +192,7 @@ async def mark_disk_walked(
     if disk is not None and disk.was_lost:
         disk.was_lost = False
         transaction.put(keys.disk(request.disk_id), disk.SerializeToString())
+        await _raise_epoch(transaction)  # or workers would walk it again and again
     return meta_pb2.MarkDiskWalkedReply()
 
 
@@ -203,6 +206,10 @@ async def _forget_gone(transaction: Transaction, progress: records_pb2.RepairPas
             await transaction.get(key)
             disk.state, disk.forgotten = Disk.REMOVED, True
             transaction.put(key, disk.SerializeToString())
-            epoch = await transaction.get(keys.single("topology_epoch"))
-            raised = int.from_bytes(epoch or b"", "big") + 1
-            transaction.put(keys.single("topology_epoch"), keys.uint64(raised))
+            await _raise_epoch(transaction)
+
+
+async def _raise_epoch(transaction: Transaction) -> None:
+    """Let everybody read the topology again."""
+    epoch = await transaction.get(EPOCH)
+    transaction.put(EPOCH, keys.uint64(int.from_bytes(epoch or b"", "big") + 1))

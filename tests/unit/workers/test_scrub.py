@@ -109,6 +109,21 @@ async def test_unknown_fragments_go_after_their_quarantine_and_not_before(
     assert len(cluster.on[3].fragments) == 3, "what is named stays"
 
 
+async def test_a_fragment_whose_blob_lies_elsewhere_becomes_a_stray(cluster: Scrubbed) -> None:
+    """It came too late for its commit, and repair made it anew on another disk."""
+    blob = (await filled(cluster))[0]
+    other = next(disk_id for disk_id in cluster.on if disk_id not in blob.disk_ids[:1])
+    cluster.on[other].put(blob, 0)
+    bench = cluster.bench
+    await cluster.whole_pass(cluster.scrub())
+    assert not (await bench.call(Method.LIST_STRAYS, meta_pb2.ListStrays())).due, "too early"
+    bench.clock.advance(limits.GARBAGE_GRACE_S + 1)
+    due = (await bench.call(Method.LIST_STRAYS, meta_pb2.ListStrays())).due
+    assert [(each.blob_id, each.stray.index, each.stray.disk_id) for each in due] == [
+        (blob.blob_id, 0, other)
+    ]
+
+
 async def test_what_was_written_since_stays(cluster: Scrubbed) -> None:
     cluster.stranger()
     scrub, bench = cluster.scrub(), cluster.bench

@@ -263,6 +263,28 @@ async def test_pass_finds_what_a_lost_disk_held(
     assert (await scan(bench, 7)).rows == progress.rows, "nothing new: no new pass"
 
 
+async def test_workers_learn_that_a_lost_disk_must_be_walked_and_that_it_was(
+    bench: MetaBench, bucket: records_pb2.Bucket
+) -> None:
+    known = 0
+
+    async def news() -> bool | None:
+        """Whether disk 6 must be walked, as far as the topology has changed."""
+        nonlocal known
+        reply = await bench.call(Method.GET_TOPOLOGY, meta_pb2.GetTopology(known_epoch=known))
+        if not reply.HasField("topology"):
+            return None
+        known = reply.topology.epoch
+        return next(disk.was_lost for disk in reply.topology.disks if disk.disk_id == 6)
+
+    assert await news() is False
+    await scan(bench, 6)
+    assert await news() is True
+    for told in (False, None):
+        await bench.call(Method.MARK_DISK_WALKED, meta_pb2.MarkDiskWalked(disk_id=6))
+        assert await news() is told
+
+
 async def test_pass_goes_on_after_a_restart_and_round_after_a_change(
     bench: MetaBench, bucket: records_pb2.Bucket
 ) -> None:

@@ -9,14 +9,17 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.plan import draw
+from tests.simulation.many import make_pool, run_seeds
+from tests.simulation.plan import Plan, draw
 from tests.simulation.shortest import shorten
 from tests.simulation.world import Outcome, run
 
 PROGRESS_SEEDS = 50
 TRACED = ("'trouble'", "'over'", "'crash'", "'start'", "'idle'", "'flipped'", "'misdirected'",
-          "'lost'", "'poisoned'", "'begin'", "'answer'")  # fmt: skip
+          "'lost'", "'poisoned'", "'begin'", "'answer'", "'at'")  # fmt: skip
 
 
 def main() -> int:
@@ -26,33 +29,36 @@ def main() -> int:
         "--seeds", default="1-100", metavar="A-B", help="seeds to run, both ends in"
     )
     parser.add_argument("--replay", type=int, metavar="SEED", help="one seed, with its trace")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="run N seeds at once")
     parser.add_argument("--shortest", action="store_true", help="make failing plans shorter")
     arguments = parser.parse_args()
     logging.getLogger().addHandler(logging.NullHandler())
     if arguments.replay is not None:
         return _replay(arguments.replay, is_shortened=arguments.shortest)
     first, _, last = arguments.seeds.partition("-")
-    return _run_all(range(int(first), int(last or first) + 1), is_shortened=arguments.shortest)
+    seeds = range(int(first), int(last or first) + 1)
+    with make_pool(arguments.processes) as pool:
+        return _run_all(pool, seeds, is_shortened=arguments.shortest)
 
 
-def _run_all(seeds: range, *, is_shortened: bool) -> int:
-    begun_s, simulated_s, failed = time.perf_counter(), 0.0, []
+def _run_all(pool: ProcessPoolExecutor, seeds: range, *, is_shortened: bool) -> int:
+    begun_s, cpu_s, simulated_s, failed = time.perf_counter(), 0.0, 0.0, []
     seen: Counter[str] = Counter()
-    for seed in seeds:
-        outcome = run(draw(seed))
-        simulated_s += outcome.simulated_s
-        seen += outcome.seen
-        if outcome.violations:
-            failed.append(seed)
-            _show_violations(outcome)
+    for each in run_seeds(pool, seeds):
+        simulated_s += each.simulated_s
+        cpu_s += each.cpu_s
+        seen += each.seen
+        if each.violations:
+            failed.append(each.seed)
+            _show_violations(draw(each.seed), each.violations)
             if is_shortened:
-                _show_history(shorten(outcome, run))
-        if (seed - seeds.start + 1) % PROGRESS_SEEDS == 0:
-            print(f"... {seed}, {len(failed)} failed", flush=True)
+                _show_history(shorten(run(draw(each.seed)), run))
+        if (each.seed - seeds.start + 1) % PROGRESS_SEEDS == 0:
+            print(f"... {each.seed}, {len(failed)} failed", flush=True)
     took_s = time.perf_counter() - begun_s
     print(f"{len(seeds)} seeds, {len(failed)} failed: {failed}")
     print(
-        f"{simulated_s / 3600:.1f} simulated hours in {took_s:.1f} s: "
+        f"{simulated_s / 3600:.1f} simulated hours in {took_s:.1f} s, {cpu_s:.1f} s of CPU: "
         f"{simulated_s / took_s:.0f} simulated hours per hour"
     )
     for what, count in sorted(seen.items()):
@@ -62,7 +68,7 @@ def _run_all(seeds: range, *, is_shortened: bool) -> int:
 
 def _replay(seed: int, *, is_shortened: bool) -> int:
     outcome = run(draw(seed), keeps_trace=True)
-    _show_violations(outcome)
+    _show_violations(outcome.plan, outcome.violations)
     if outcome.violations and is_shortened:
         outcome = run(shorten(outcome, run).plan, keeps_trace=True)
     _show_history(outcome)
@@ -73,9 +79,9 @@ def _replay(seed: int, *, is_shortened: bool) -> int:
     return 1 if outcome.violations else 0
 
 
-def _show_violations(outcome: Outcome) -> None:
-    print(f"seed {outcome.plan.seed}, mode {outcome.plan.mode}: {len(outcome.violations)} wrong")
-    for violation in outcome.violations:
+def _show_violations(plan: Plan, violations: Sequence[object]) -> None:
+    print(f"seed {plan.seed}, mode {plan.mode}: {len(violations)} wrong")
+    for violation in violations:
         print(f"  {violation}")
     sys.stdout.flush()
 

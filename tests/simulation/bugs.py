@@ -4,18 +4,22 @@ Each replaces one decision of the product by the one that somebody once made, so
 lost data. Nothing of this is in the product.
 """
 
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 from gateway.objects.stripes import CellSet
-from metaservice.operations import listing
+from metaservice import transaction
+from metaservice.operations import listing, multipart, objects
+from metaservice.transaction import HybridClock, Transactor
+from proto import meta_pb2
 from storagenode.store.index import Index
 from storagenode.store.writes import GroupWriter
-from tests.simulation.disk import SimulatedFiles
-from tests.simulation.plan import ZONES, Kind, Plan, Scale, draw
+from tests.simulation.disk import Medium, SimulatedFiles, Table, apply_batch
+from tests.simulation.plan import GATEWAYS, META, ZONES, Action, Kind, Plan, Scale, draw
 
 Plant = Callable[[], Iterator[None]]
 
@@ -50,8 +54,9 @@ def bug(scale: Scale = Scale(), seeds_max: int = 12) -> Callable[[Plant], Plant]
 
 
 POWER = Scale(
-    mode="POWER", kinds=(Kind.CRASH, Kind.CRASH_AT_WRITE, Kind.BLACKOUT), troubles=8, days=0
-)
+    mode="POWER", kinds=(Kind.CRASH, Kind.CRASH_AT_WRITE, Kind.BLACKOUT), troubles=6, rounds=1,
+    days=0,
+)  # fmt: skip
 
 
 @bug(POWER)
@@ -66,6 +71,35 @@ def node_acknowledges_before_fsync() -> Iterator[None]:
         yield
 
 
+@bug(Scale(
+    mode="POWER", kinds=(Kind.CRASH_AT_POINT, Kind.SLOW_DISK), targets=(META,), rounds=1,
+    points=("commit.before_write", "commit.before_sync"), troubles=12, requests=200, days=0,
+    pause_factor=0.2, actions=(Action.PUT, Action.GET, Action.DELETE),
+), seeds_max=20)  # fmt: skip
+def overlay_read_answered_before_durable() -> Iterator[None]:
+    """A read shows a commit that is on its way to the disk, and does not wait for it."""
+
+    async def settle(self: Transactor, pending_reads: int) -> None:
+        return
+
+    with patch.object(Transactor, "_settle", settle):
+        yield
+
+
+@bug(Scale(
+    mode="POWER", kinds=(Kind.FREEZE_AT_POINT,), points=("put.before_commit",), targets=GATEWAYS,
+    troubles=4, requests=24, actions=(Action.PUT,), rounds=1, idle_factor=1.5, days=0,
+))  # fmt: skip
+def collector_without_fencing() -> Iterator[None]:
+    """Commits do not ask whether their session is still open when its orphans are deleted."""
+
+    async def require(each: transaction.Transaction, session_id: int) -> None:
+        return
+
+    with patch.object(transaction, "require_session", require):
+        yield
+
+
 @bug(POWER)
 def lost_directory_fsync() -> Iterator[None]:
     """A new extent's data is synced, its folder's entry is not."""
@@ -73,10 +107,57 @@ def lost_directory_fsync() -> Iterator[None]:
         yield
 
 
-@bug(Scale(mode="ZONES", kinds=(Kind.FLIP, Kind.MISDIRECT), troubles=12, days=0))
+@bug(Scale(mode="ZONES", kinds=(Kind.FLIP, Kind.MISDIRECT), troubles=12, rounds=1, days=0))
 def reader_trusts_fragments_without_checksum() -> Iterator[None]:
     """What a node sends is taken for what was written."""
     with patch.object(CellSet, "is_intact", lambda *_: True):
+        yield
+
+
+@bug(Scale(mode="POWER", kinds=(Kind.CLOCK_JUMP,), troubles=12, targets=GATEWAYS, rounds=1, days=0))
+def version_order_by_gateway_clock() -> Iterator[None]:
+    """The newest version is the one whose gateway's clock says so."""
+    commit_version, next_order = objects.commit_version, HybridClock.next_order
+    now: list[int] = []
+
+    async def commit(
+        each: transaction.Transaction, request: meta_pb2.CommitVersion, data: bytes
+    ) -> meta_pb2.CommitReply:
+        now.append(int.from_bytes(request.writer.transaction_id[:8], "big"))
+        try:
+            return await commit_version(each, request, data)
+        finally:
+            now.pop()
+
+    def order(self: HybridClock) -> int:
+        return now[-1] if now else next_order(self)
+
+    with (
+        patch.object(objects, "commit_version", commit),
+        patch.object(HybridClock, "next_order", order),
+    ):
+        yield
+
+
+@bug(Scale(
+    mode="POWER", kinds=(Kind.CRASH_AT_POINT,), targets=(META,), points=("commit.before_sync",),
+    troubles=12, requests=60, rounds=1, days=0,
+))  # fmt: skip
+def torn_tail_of_the_log_accepted() -> Iterator[None]:
+    """Recovery takes half a batch at the log's end, as a log without checksums would."""
+    lose_power = Medium.lose_power
+
+    def lose(self: Medium) -> None:
+        torn: list[tuple[Table, Mapping[bytes, bytes]]] = []
+        for table in self.tables.values():
+            if table.log:
+                puts = list(table.log[0][0].items())
+                torn.append((table, dict(puts[: len(puts) // 2])))
+        lose_power(self)
+        for table, puts in torn:
+            apply_batch(table.rows, (puts, []))
+
+    with patch.object(Medium, "lose_power", lose):
         yield
 
 
@@ -89,7 +170,23 @@ def tombstones_forgotten() -> Iterator[None]:
         yield
 
 
-@bug(Scale(requests=60, days=0))
+@bug(Scale(
+    mode="POWER", kinds=(Kind.CRASH_AT_POINT,), points=("complete.after_commit",), troubles=8,
+    targets=GATEWAYS, requests=24, rounds=1, days=0,
+    actions=(Action.UPLOAD, Action.CREATE_BY_UPLOAD),
+))  # fmt: skip
+def completion_not_idempotent() -> Iterator[None]:
+    """Completing an upload again says that there is no such upload."""
+    finished_upload = multipart.keys.finished_upload
+
+    def elsewhere(upload_id: bytes, bucket_id: int) -> bytes:
+        return bytes(finished_upload(upload_id, bucket_id)) + secrets.token_bytes(4)
+
+    with patch.object(multipart.keys, "finished_upload", elsewhere):
+        yield
+
+
+@bug(Scale(requests=60, rounds=1, days=0))
 def listing_begins_behind_its_marker() -> Iterator[None]:
     """The next page begins after everything that has the marker for a prefix."""
 
@@ -100,7 +197,24 @@ def listing_begins_behind_its_marker() -> Iterator[None]:
         yield
 
 
-@bug(Scale(mode="ZONES", kinds=(Kind.WRITE_ERRORS,), troubles=10, days=0))
+@bug(Scale(
+    mode="POWER", kinds=(Kind.CRASH_AT_POINT,), points=("reply.before_send",), targets=(META,),
+    troubles=10, requests=60, rounds=1, actions=(Action.PUT, Action.COPY), days=0,
+))  # fmt: skip
+def repeated_commit_takes_effect_twice() -> Iterator[None]:
+    """A commit whose answer was lost is sent again and made again."""
+    write = Transactor._write
+
+    async def forgetful(self: Transactor, body: Any, reply_type: Any, writer: Any = None) -> Any:
+        if writer is not None and writer.transaction_id:
+            writer.transaction_id = secrets.token_bytes(16)
+        return await write(self, body, reply_type, writer)
+
+    with patch.object(Transactor, "_write", forgetful):
+        yield
+
+
+@bug(Scale(mode="ZONES", kinds=(Kind.WRITE_ERRORS,), troubles=10, rounds=1, days=0))
 def disk_goes_on_after_a_failed_write() -> Iterator[None]:
     """A failed write or sync is logged, and acknowledged."""
 

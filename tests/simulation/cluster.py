@@ -4,6 +4,7 @@ Left out are the HTTP and gRPC servers and the metrics page; requests enter at t
 process can be killed at any moment and started again on what its disk kept.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,9 +54,11 @@ from storagenode.store.scrub import STEP_S, Scrubber, ScrubSettings
 from storagenode.store.settings import DiskSettings
 from tests.simulation.disk import Medium, SimulatedDatabase, SimulatedFiles
 from tests.simulation.loop import Process, SimulatedLoop
+from tests.simulation.network import NOBODY
 from workers.garbage import GarbageCollector
 from workers.nodes import WorkerNodes
 from workers.repair_parts import Repair, RepairLimits
+from workers.scrub import ComparisonScrub
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ EPOCH_NS = 1_800_000_000 * 10**9  # the wall clock when a simulation begins
 EXTENT_BYTES = 2 * limits.MIB
 BUFFER_BYTES = 64 * limits.MIB
 META = "meta"
+ROWS = Path("/meta/rows")
 # How often background loops run.
 HEARTBEAT_S = TOPOLOGY_S = REPORTS_S = 1.0
 NODE_UPKEEP_S = 30.0
@@ -72,8 +76,9 @@ META_UPKEEP_S = 10.0
 JOURNAL_S = 2.0
 JOURNAL_CHUNK_BYTES = 512 * limits.KIB
 JOURNAL = JournalOptions(copies_min=1, patience_s=1.0, checkpoint_bytes=limits.MIB, keep_s=0.0)
-GARBAGE_S = 5.0
-SCRUB = ScrubSettings(14 * 86_400.0, limits.MIB, 64 * limits.MIB, 600.0)
+GARBAGE_S = COMPARISON_S = 5.0
+COMPARISON_PAGES, COMPARISON_PAUSE_S = 10, 300.0
+SCRUB = ScrubSettings(14 * 86_400.0, 4 * limits.MIB, 64 * limits.MIB, 300.0)
 STATES = {
     "up": records_pb2.Disk.UP,
     "read_only": records_pb2.Disk.READ_ONLY,
@@ -86,7 +91,7 @@ ResultT = TypeVar("ResultT")
 class SimulatedClock:
     """The clocks of one process: the loop's time, and a wall clock that may be wrong.
 
-    Pauses are stretched while the world is idle: background loops then make fewer rounds.
+    Pauses are longer while the world is idle: background loops then make fewer rounds.
     """
 
     def __init__(self, loop: SimulatedLoop, process: Process) -> None:
@@ -100,17 +105,7 @@ class SimulatedClock:
         return self._loop.now_s
 
     async def sleep(self, seconds: float) -> None:
-        done = self._loop.create_future()
-        timer = self._loop.call_later(seconds * self._process.stretch, _wake, done)
-        try:
-            await done
-        finally:
-            timer.cancel()
-
-
-def _wake(done: Any) -> None:
-    if not done.done():
-        done.set_result(None)
+        await asyncio.sleep(seconds)
 
 
 class Member:
@@ -154,6 +149,7 @@ class MetaMember(Member):
     def __init__(self, loop: SimulatedLoop, name: str, ring: KeyRing, codes: Codes) -> None:
         super().__init__(loop, name)
         self._ring, self._codes = ring, codes
+        self.end: Callable[[Process], None] = lambda process: None
 
     async def run(self) -> None:
         process, clock = self.process, self.clock
@@ -162,7 +158,7 @@ class MetaMember(Member):
         def open_database(folder: Path) -> Any:
             return SimulatedDatabase(self.medium, process, folder)
 
-        self.store = RocksStore(Path("/meta/rows"), self._poisoned, open_database)
+        self.store = RocksStore(ROWS, self._poisoned, open_database)
         server = MetaServer(self.store, clock)
         await server.transactor.write(_identify, meta_pb2.FinishGarbageReply)
         nodes = JournalNodes(
@@ -200,7 +196,10 @@ class MetaMember(Member):
             )
 
     def _poisoned(self) -> None:
+        """The process ends, and whatever runs the processes starts it again."""
         self.loop.log("poisoned", self.name)
+        self.loop.seen["engine given up"] += 1
+        self.loop.call_soon(self.end, self.process, context=NOBODY)
 
 
 async def _identify(transaction: Transaction) -> meta_pb2.FinishGarbageReply:
@@ -361,4 +360,11 @@ class WorkersMember(Member):
         settings = RepairLimits(self.name, buffer_bytes=BUFFER_BYTES)
         self.repair = Repair(meta, nodes, self.clock, self._codes, settings)
         self.repair.add_to(supervisor)
+        self._comparison = ComparisonScrub(meta, nodes, self.name, self.clock, COMPARISON_PAUSE_S)
+        supervisor.add("comparison", COMPARISON_S, self._compare)
         await supervisor.start()
+
+    async def _compare(self) -> None:
+        """Some pages: of so few rows a pass is hardly more."""
+        for _ in range(COMPARISON_PAGES):
+            await self._comparison.step()

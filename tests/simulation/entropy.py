@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from common import limits
+from common import fault_points, limits
 from common.frames.client_peer import LendingFuture
 from common.frames.peer import Peer
 from metaservice import transaction
@@ -25,6 +25,13 @@ from tests.simulation.disk import Medium, SimulatedDatabase
 from tests.simulation.loop import PROCESS
 
 PART_BYTES_MIN = 20 * limits.KIB  # so that an upload has parts without having megabytes
+
+
+def _reach(name: str) -> None:
+    """Be at a fault point: of this process, not of all."""
+    happen = PROCESS.get().points.pop(name, None)
+    if happen is not None:
+        happen()
 
 
 @contextmanager
@@ -56,6 +63,7 @@ def deterministic(seed: str, media: dict[str, Medium]) -> Iterator[None]:
             patch.object(LendingFuture, "__hash__", number),
             patch.object(Peer, "__hash__", number),
             patch.object(index, "RocksDatabase", open_index),
+            patch.object(fault_points, "reach", _reach),
             patch.object(limits, "PART_BYTES_MIN", PART_BYTES_MIN),
         ):
             yield

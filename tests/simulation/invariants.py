@@ -1,14 +1,18 @@
 """What must hold when all is quiet: metadata and disks compared, fragment by fragment."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from metaservice import keys
 from metaservice.kv.interface import decode_counter
 from metaservice.kv.rocks import RocksStore
 from metaservice.operations import garbage, repairs
 from proto import records_pb2
+from storagenode.store.compact import LIVE_SHARE_MAX
+from storagenode.store.disk import Disk
 from storagenode.store.fragment_store import FragmentStore
+from storagenode.store.record import Record
+from storagenode.store.verify import VERIFY_BUFFER_BYTES, verify_blocking
+from tests.simulation.disk import Table
 from tests.simulation.history import History
 
 ROWS_MAX = 1 << 30
@@ -21,58 +25,84 @@ def rows(store: RocksStore, kind: bytes) -> list[tuple[bytes, bytes]]:
     return store.scan(kind, bytes([kind[0] + 1]), ROWS_MAX)
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """What the world did that explains differences.
-
-    disks      nodes whose disks lost or changed what they had acknowledged
-    forgetful  of them, those that may have forgotten what they had deleted
-    strays     fragments (blob id, index) that came too late for their commit
-    """
-
-    disks: set[str]
-    forgetful: set[str]
-    strays: set[tuple[bytes, int]]
+def named_blobs(rows: Iterable[tuple[bytes, bytes]]) -> Iterator[records_pb2.BlobRef]:
+    """Blobs that versions and parts name."""
+    for key, value in rows:
+        if key[:1] == b"v":
+            yield from records_pb2.Version.FromString(value).blobs
+        elif key[:1] == b"p":
+            yield from records_pb2.Part.FromString(value).blobs
 
 
-def named_blobs(store: RocksStore, *, with_garbage: bool = False) -> Iterator[records_pb2.BlobRef]:
-    """Blobs that versions and parts name, and perhaps those that none names any more."""
-    for _, value in rows(store, b"v"):
-        yield from records_pb2.Version.FromString(value).blobs
-    for _, value in rows(store, b"p"):
-        yield from records_pb2.Part.FromString(value).blobs
-    if with_garbage:
-        for _, value in rows(store, b"g"):
-            yield from records_pb2.Garbage.FromString(value).blobs
+def check_kept(table: Table, disk: Disk, name: str, history: History) -> None:
+    """What metadata's disk names is on a disk that was only ever crashed, as it starts again."""
+    disk_id = disk.identity.disk_id
+    memory = memoryview(bytearray(VERIFY_BUFFER_BYTES))
+    for blob in named_blobs(table.rows.items()):
+        for index in [index for index, each in enumerate(blob.disk_ids) if each == disk_id]:
+            row = disk.index.get(blob.blob_id, index)
+            extent = disk.extents.by_number.get(row[0].extent) if row is not None else None
+            if row is None or extent is None:
+                fault = "missing"
+            else:
+                fault = verify_blocking(extent.file, *row, memory).fault
+            if fault:
+                history.violate("not kept", f"{blob.blob_id.hex()} {index} of {name}: {fault}")
 
 
-def check_quiet(
-    store: RocksStore, nodes: dict[str, FragmentStore], damage: Damage, history: History
-) -> None:
-    """Compare, after all garbage was collected and all sessions have ended."""
+def _is_checkpoint(record: Record) -> bool:
+    return record.blob_id.startswith(keys.CHECKPOINT_SESSION)
+
+
+def check_quiet(store: RocksStore, nodes: dict[str, FragmentStore], history: History) -> None:
+    """Compare metadata with all disks, when all is over that background work does."""
     disks = {node.disks[0].identity.disk_id: name for name, node in nodes.items()}
-    wanted: dict[Fragment, records_pb2.BlobRef] = {}
-    for blob in named_blobs(store):
-        for index, disk_id in enumerate(blob.disk_ids):
-            if disk_id:
-                wanted[blob.blob_id, index, disk_id] = blob
+    wanted: set[Fragment] = set()
+    blobs = list(named_blobs([*rows(store, b"v"), *rows(store, b"p")]))
+    for blob in blobs:
+        wanted.update((blob.blob_id, index, disk) for index, disk in enumerate(blob.disk_ids))
+        if blob.degraded or not set(blob.disk_ids) <= disks.keys():
+            history.violate("degraded", f"{blob.blob_id.hex()} on {list(blob.disk_ids)}")
+        elif len(set(blob.disk_ids)) < len(disks):
+            history.violate("badly spread", f"{blob.blob_id.hex()} on {list(blob.disk_ids)}")
     found = {
         (record.blob_id, record.index, disk_id)
         for disk_id, name in disks.items()
         for record in nodes[name].disks[0].index.all()
-        if not record.blob_id.startswith(keys.CHECKPOINT_SESSION)  # the journal's own
+        if not _is_checkpoint(record)
     }
-    for blob_id, index, disk_id in sorted(wanted.keys() - found):
-        if disks.get(disk_id, "wiped") not in damage.disks and disk_id in disks:
+    for blob_id, index, disk_id in sorted(wanted - found):
+        if disk_id in disks:
             history.violate(
                 "lost fragment", f"{blob_id.hex()} {index} of {disks[disk_id]} is committed"
             )
-    for blob_id, index, disk_id in sorted(found - wanted.keys()):
-        if (blob_id, index) in damage.strays or disks[disk_id] in damage.forgetful:
-            continue
+    for blob_id, index, disk_id in sorted(found - wanted):
         history.violate("leaked fragment", f"{blob_id.hex()} {index} of {disks[disk_id]}")
-    _check_rows(store, {blob.blob_id for blob in wanted.values()}, history)
+    _check_rows(store, {blob.blob_id for blob in blobs}, history)
     _check_heads(store, history)
+
+
+async def check_disk(disk: Disk, name: str, history: History) -> None:
+    """Read every fragment of a disk; account for all of its space.
+
+    Of a checkpoint of metadata a damaged fragment is not mended: the next one takes its place.
+    """
+    table = [disk.index.get(record.blob_id, record.index) for record in disk.index.all()]
+    extents = disk.extents.by_number
+    whole = [row for row in table if row is not None]
+    whole = [row for row in whole if row[0].extent in extents or not _is_checkpoint(row[0])]
+    verdicts = await disk.verify(*whole) if whole else []
+    for (record, _), verdict in zip(whole, verdicts, strict=True):
+        if verdict.fault and not _is_checkpoint(record):
+            what = f"{record.blob_id.hex()} {record.index} of {name}: {verdict.fault}"
+            history.violate("damaged fragment", what)
+    live = sum(record.record_bytes for record, _ in whole)
+    if live != disk.used_bytes:
+        history.violate("lost space", f"{name}: {disk.used_bytes} bytes used, {live} named")
+    for extent in disk.extents.by_number.values():
+        if extent.is_closed and extent.live_bytes < LIVE_SHARE_MAX * extent.file.size_bytes:
+            what = f"{name}: {extent.live_bytes} of {extent.file.size_bytes} in {extent.number}"
+            history.violate("space not given back", what)
 
 
 def _check_rows(store: RocksStore, named: set[bytes], history: History) -> None:
@@ -90,8 +120,11 @@ def _check_rows(store: RocksStore, named: set[bytes], history: History) -> None:
     if counted != len(jobs):
         history.violate("wrong counter", f"{counted} repairs counted, {len(jobs)} there")
     for key, _ in jobs:
-        if key[1:] not in named:
-            history.violate("repair of nothing", key[1:].hex())
+        what = "repair left" if key[1:] in named else "repair of nothing"
+        history.violate(what, key[1:].hex())
+    for kind, what in ((b"J", "stray left"), (b"F", "quarantine left"), (b"s", "session left")):
+        for key, _ in rows(store, kind):
+            history.violate(what, key[1:].hex())
 
 
 def _check_heads(store: RocksStore, history: History) -> None:

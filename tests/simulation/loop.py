@@ -15,8 +15,8 @@ import itertools
 import random
 import warnings
 from asyncio import events
-from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar, cast
 
@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 TIME_RESOLUTION_S = 1e-9
 TRACE_LINES_MAX = 2_000_000
+SLEEP_OVER = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined] # asyncio.sleep
+LASTING_S = 0.5  # shorter pauses belong to some operation
 
 
 class PowerFailure(BaseException):
@@ -39,8 +41,10 @@ class Process:
         self.frozen_until_s = 0.0
         self.slowness = 1.0  # of its disks and threads
         self.clock_skew_ns = 0
-        self.stretch = 1.0  # of its pauses, while the world is idle
+        self.idle_pause_s = 0.0  # while the world is idle, its pauses are at least so long
+        self.sleepers: list[tuple[float, Any]] = []  # when they would wake, and their timers
         self.tasks: list[asyncio.Task[Any]] = []
+        self.points: dict[str, Callable[[], None]] = {}  # what happens at which fault point
         self.on_crash: list[Callable[[], None]] = []
         self.frozen_steps: list[Any] = []
 
@@ -48,8 +52,7 @@ class Process:
         """Run what was put off while frozen, in order."""
         steps, self.frozen_steps = self.frozen_steps, []
         for step in steps:
-            if not step._cancelled:
-                step._run()
+            step._run()
 
 
 WORLD = Process("world")
@@ -72,61 +75,59 @@ class _Future(asyncio.Future[Any]):
 class _Task(asyncio.Task[Any]):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._serial = next(_serials)
+        self.process = WORLD
         super().__init__(*arguments, **named)
 
     def __hash__(self) -> int:
         return self._serial
 
 
-class _Step(events.Handle):
-    """A callback of a process."""
+class _Step(events.TimerHandle):
+    """A callback of a process, now or at a time."""
 
     __slots__ = ("process",)
 
+    def __init__(
+        self,
+        loop: "SimulatedLoop",
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context | None,
+    ) -> None:
+        # The base class's fields, without what only its debug mode needs.
+        self._loop: asyncio.AbstractEventLoop = loop
+        self._callback, self._args, self._cancelled = callback, args, False
+        if context is None:
+            self._context, self.process = contextvars.copy_context(), PROCESS.get()
+        else:
+            self._context, self.process = context, context.get(PROCESS, WORLD)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback = self._args = None
+
     def _run(self) -> None:
         process = self.process
-        if process.is_dead:
+        if self._cancelled or process.is_dead:
             return
-        if process.frozen_until_s > self._loop.time():
+        if process.frozen_until_s > cast(SimulatedLoop, self._loop).now_s:
             _thaw_later(self)
-        else:
-            super()._run()
-
-
-class _Timer(events.TimerHandle):
-    __slots__ = ("process",)
-
-    def _run(self) -> None:
-        process = self.process
-        if process.is_dead:
             return
-        if process.frozen_until_s > self._loop.time():
-            _thaw_later(self)
-        else:
-            super()._run()
+        try:
+            self._context.run(self._callback, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            text = f"Exception in callback {self._callback}"
+            self._loop.call_exception_handler({"message": text, "exception": error})
 
 
-def _thaw_later(step: Any) -> None:
+def _thaw_later(step: _Step) -> None:
     """Keep the order of a frozen process's callbacks: all wake at one time, one after another."""
-    loop, process = cast(SimulatedLoop, step._loop), cast(Process, step.process)
+    loop, process = cast(SimulatedLoop, step._loop), step.process
     process.frozen_steps.append(step)
     if len(process.frozen_steps) == 1:
         loop.call_at(process.frozen_until_s, process.thaw, context=contextvars.Context())
-
-
-class _Waiting:
-    """Stands where the loop polls sockets: waiting is advancing the clock."""
-
-    def __init__(self, loop: "SimulatedLoop") -> None:
-        self._loop = loop
-
-    def select(self, timeout: float | None) -> list[Any]:
-        assert timeout is not None, "deadlock: nothing is ready and no timer is set"
-        self._loop.now_s += timeout
-        return []
-
-    def close(self) -> None:
-        return
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -141,8 +142,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.seen: Counter[str] = Counter()  # what has really gone wrong in this world
         self.days_skipped = 0
         self._digest = hashlib.sha256()
-        self._selector = _Waiting(self)
-        self._clock_resolution = TIME_RESOLUTION_S
+        self._steps: deque[_Step] = deque()
+        self._timers: list[tuple[float, int, _Step]] = []
+        self._serials = itertools.count()
         self._busy_until_s: dict[int, list[float]] = {}
         self._graveyard: list[asyncio.Task[Any]] = []
 
@@ -150,9 +152,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self.now_s
-
-    def _process_events(self, event_list: Sequence[Any]) -> None:
-        return
 
     def _write_to_self(self) -> None:
         return
@@ -165,6 +164,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Task[Any]:
         task = _Task(coro, loop=self, name=name or "task", context=context)
         process = PROCESS.get() if context is None else context.get(PROCESS, WORLD)
+        task.process = process
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         if process.is_dead:  # it ended in the middle of this very step
             self._graveyard.append(task)
@@ -177,9 +177,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def call_soon(
         self, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> events.Handle:
-        step = _Step(callback, args, self, context)
-        step.process = _owner(context)
-        self._ready.append(step)  # type: ignore[attr-defined]
+        step = _Step(self, callback, args, context)
+        self._steps.append(step)
         return step
 
     call_soon_threadsafe = call_soon
@@ -187,16 +186,46 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def call_at(
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> events.TimerHandle:
-        timer = _Timer(when, callback, args, self, context)
-        timer.process = _owner(context)
-        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
-        timer._scheduled = True  # type: ignore[attr-defined]
+        timer = _Step(self, callback, args, context)
+        heapq.heappush(self._timers, (when, next(self._serials), timer))
         return timer
 
     def call_later(
         self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> events.TimerHandle:
-        return self.call_at(self.now_s + delay, callback, *args, context=context)
+        timer = _Step(self, callback, args, context)
+        due_s = when_s = self.now_s + delay
+        process = timer.process
+        if callback is SLEEP_OVER and LASTING_S <= delay < process.idle_pause_s:
+            when_s = self.now_s + process.idle_pause_s
+            process.sleepers.append((due_s, timer))
+        heapq.heappush(self._timers, (when_s, next(self._serials), timer))
+        return timer
+
+    def _run_once(self) -> None:
+        """Let time pass to the next timer if nothing is ready; then do what is ready."""
+        steps, timers = self._steps, self._timers
+        if not steps:
+            while timers and timers[0][2]._cancelled:
+                heapq.heappop(timers)
+            assert timers, "deadlock: nothing is ready and no timer is set"
+            self.now_s = max(self.now_s, timers[0][0])
+        end_s = self.now_s + TIME_RESOLUTION_S
+        while timers and timers[0][0] < end_s:
+            steps.append(heapq.heappop(timers)[2])
+        for _ in range(len(steps)):
+            steps.popleft()._run()
+
+    def set_pace(self, process: Process, idle_pause_s: float) -> None:
+        """Let the pauses of a process be at least so long; 0: as they are, at once."""
+        process.idle_pause_s = idle_pause_s
+        sleepers, process.sleepers = process.sleepers, []
+        if not idle_pause_s:
+            for due_s, timer in sleepers:
+                if not timer._cancelled:
+                    arguments = timer._args
+                    self.call_at(due_s, timer._callback, *arguments, context=timer._context)
+                    timer.cancel()
 
     # --- threads --------------------------------------------------------------------------------
 
@@ -280,7 +309,3 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def digest(self) -> str:
         """A hash of all events so far."""
         return self._digest.hexdigest()
-
-
-def _owner(context: contextvars.Context | None) -> Process:
-    return PROCESS.get() if context is None else context.get(PROCESS, WORLD)

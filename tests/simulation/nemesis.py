@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable
 
 from common import limits
 from tests.simulation.cluster import Member
-from tests.simulation.loop import SimulatedLoop
+from tests.simulation.loop import PowerFailure, SimulatedLoop
 from tests.simulation.network import Network, Weather
 from tests.simulation.plan import ZONES, Kind, Trouble
 
 RESTART_S_MIN = 0.3
 ZOMBIE_S = limits.SESSION_LEASE_S + limits.GARBAGE_GRACE_S + 400.0
+POINT_S_MAX = 25.0  # within which a process is waited for at a fault point
 OPERATIONS_S_MAX = 15.0  # within which a disk operation is waited for
 
 
@@ -109,6 +110,34 @@ class Nemesis:
             await asyncio.sleep(0.2)
         member.medium.operations_until_crash = None
         await self._restart_after(member, trouble.duration_s)
+
+    async def _crash_at_point(self, member: Member, trouble: Trouble) -> None:
+        process, point = member.process, trouble.point
+
+        def die() -> None:
+            self._loop.log("at", point)
+            self._loop.seen["crash at a fault point"] += 1
+            self.crash(member)
+            raise PowerFailure(member.name)
+
+        process.points[point] = die
+        until_s = self._loop.now_s + POINT_S_MAX
+        while process is member.process and member.is_up and self._loop.now_s < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        process.points.pop(point, None)
+        await self._restart_after(member, trouble.duration_s)
+
+    async def _freeze_at_point(self, member: Member, trouble: Trouble) -> None:
+        process, point = member.process, trouble.point
+
+        def freeze() -> None:
+            self._loop.log("at", point)
+            self._loop.seen["zombie at a fault point"] += 1
+            process.frozen_until_s = self._loop.now_s + ZOMBIE_S
+
+        process.points[point] = freeze
+        await asyncio.sleep(POINT_S_MAX)
+        process.points.pop(point, None)
 
     async def _freeze(self, member: Member, trouble: Trouble) -> None:
         process = member.process
@@ -222,6 +251,8 @@ class Nemesis:
     _deeds: dict[Kind, Callable[["Nemesis", Member, Trouble], Awaitable[None]]] = {
         Kind.CRASH: _crash,
         Kind.CRASH_AT_WRITE: _crash_at_write,
+        Kind.CRASH_AT_POINT: _crash_at_point,
+        Kind.FREEZE_AT_POINT: _freeze_at_point,
         Kind.FREEZE: _freeze,
         Kind.ZOMBIE: _become_zombie,
         Kind.CUT: _cut,

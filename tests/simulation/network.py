@@ -49,6 +49,8 @@ class Network:
 
     def worst_weather(self, source: str, target: str) -> Weather:
         """The weather between two hosts."""
+        if not self.weather:
+            return FAIR
         return max(
             (self.weather.get(source, FAIR), self.weather.get(target, FAIR)),
             key=lambda weather: (weather.loss, weather.delay_s),
@@ -108,6 +110,7 @@ class Network:
 
 
 FAIR = Weather()
+NOBODY = contextvars.Context()  # no process: what is on its way arrives, whoever lives
 
 
 def _process(context: contextvars.Context) -> Process:
@@ -162,7 +165,7 @@ class End(asyncio.Transport):
             return
         copied = bytes(data)
         self._loop.log(self.process.name, self.peer.process.name, len(copied))
-        cut = self._loop.random.randrange(3 * len(copied))
+        cut = int(self._loop.random.random() * 3 * len(copied))
         if 0 < cut < len(copied):
             self._send(copied[:cut])
             self._send(copied[cut:])
@@ -183,7 +186,7 @@ class End(asyncio.Transport):
             count = 2
         for _ in range(count):
             due_s = loop.now_s + network.latency_s(source, target)
-            loop.call_at(due_s, self.peer.arrive, number, item, context=contextvars.Context())
+            loop.call_at(due_s, self.peer.arrive, number, item, context=NOBODY)
 
     # --- receiving ------------------------------------------------------------------------------
 
@@ -221,7 +224,7 @@ class End(asyncio.Transport):
     def _release_later(self) -> None:
         if not self._is_release_due:
             self._is_release_due = True
-            self._loop.call_later(HELD_RETRY_S, self._release, context=contextvars.Context())
+            self._loop.call_later(HELD_RETRY_S, self._release, context=NOBODY)
 
     def _release(self) -> None:
         self._is_release_due = False
@@ -236,7 +239,7 @@ class End(asyncio.Transport):
             self._end(ConnectionResetError() if item is _RESET else None)
             return
         piece = memoryview(item)
-        run, protocol = self._context.copy().run, self.protocol
+        run, protocol = self._context.run, self.protocol
         while piece and not self._is_closed:
             room = run(protocol.get_buffer, len(piece))
             count = min(len(room), len(piece))

@@ -14,9 +14,12 @@ import random
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from common.fault_points import POINTS
+
 ZONES = tuple(f"zone-{number}" for number in range(1, 7))
 GATEWAYS = ("gateway-1", "gateway-2")
-META, WORKERS = "meta", "workers"
+META = "meta"
+WORKERS = ("workers-1", "workers-2")
 PLAIN, VERSIONED = "plain", "versioned"
 KEYS = ("a", "b/1", "b/2", "c\x00d", "é")
 
@@ -65,6 +68,8 @@ class Kind(Enum):
 
     CRASH = auto()
     CRASH_AT_WRITE = auto()  # at the n-th disk operation from now
+    CRASH_AT_POINT = auto()  # at a fault point, see common/fault_points.py
+    FREEZE_AT_POINT = auto()  # the same, until its lease and every grace are over
     BLACKOUT = auto()  # all processes at once
     FREEZE = auto()
     ZOMBIE = auto()  # frozen until its lease and every grace are over
@@ -88,12 +93,13 @@ class Kind(Enum):
 
 
 EVERYWHERE = (
-    Kind.CRASH, Kind.CRASH, Kind.CRASH_AT_WRITE, Kind.CRASH_AT_WRITE, Kind.FREEZE, Kind.CUT,
-    Kind.CUT_ONE_WAY, Kind.RESET, Kind.RESET, Kind.BAD_NETWORK, Kind.SLOW_DISK, Kind.CLOCK_JUMP,
+    Kind.CRASH, Kind.CRASH_AT_WRITE, Kind.CRASH_AT_WRITE, Kind.CRASH_AT_POINT, Kind.CRASH_AT_POINT,
+    Kind.FREEZE, Kind.CUT, Kind.CUT_ONE_WAY, Kind.RESET, Kind.RESET, Kind.BAD_NETWORK,
+    Kind.SLOW_DISK, Kind.CLOCK_JUMP,
 )  # fmt: skip
 STATELESS = (
-    Kind.CRASH, Kind.FREEZE, Kind.ZOMBIE, Kind.CUT, Kind.CUT_ONE_WAY, Kind.RESET,
-    Kind.BAD_NETWORK, Kind.CLOCK_JUMP,
+    Kind.CRASH, Kind.CRASH_AT_POINT, Kind.FREEZE, Kind.FREEZE_AT_POINT, Kind.ZOMBIE, Kind.CUT,
+    Kind.CUT_ONE_WAY, Kind.RESET, Kind.BAD_NETWORK, Kind.CLOCK_JUMP,
 )  # fmt: skip
 ON_DISKS = (
     Kind.DISK_FULL, Kind.READ_ERRORS, Kind.WRITE_ERRORS, Kind.FLIP, Kind.FLIP, Kind.LIE,
@@ -128,6 +134,7 @@ class Trouble:
     target: str
     duration_s: float
     amount: float  # of what the kind says: seconds of a clock, operations before a crash
+    point: str = ""  # of common/fault_points.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,7 @@ class Plan:
     idle_s: float
     rounds: int
     days: int = 0  # in which nothing happens, after each round's idle time
+    workers: int = 1  # processes
     variant: int = 0  # another run of the same plan
 
     def without(self, requests: set[int], troubles: set[int]) -> "Plan":
@@ -159,7 +167,8 @@ class Plan:
 class Scale:
     """How large plans are, and what may be in them.
 
-    mode, kinds, targets, actions   only this one, these troubles, these members, these requests
+    mode, kinds, points, targets, actions   only this one, these troubles, these fault points of
+                 the targets (all, if empty), these members, these requests
     """
 
     requests: int = 36  # of all clients, per round
@@ -168,8 +177,10 @@ class Scale:
     idle_factor: float = 1.0
     mode: str | None = None
     kinds: tuple[Kind, ...] | None = None
+    points: tuple[str, ...] = ()
     targets: tuple[str, ...] | None = None
     days: int | None = None
+    workers: int | None = None
     pause_factor: float = 1.0  # of clients
     actions: tuple[Action, ...] = tuple(WEIGHTS)
 
@@ -179,6 +190,7 @@ def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
     chance = random.Random(f"plan {seed}")
     mode = scale.mode or chance.choice(("ZONES", "ZONES", "ONE", "POWER", "POWER"))
     damaged = tuple(chance.sample(ZONES, DAMAGED[mode]))
+    scale = replace(scale, workers=scale.workers or chance.choice((1, 1, 1, 2)))
     requests = [
         _request(chance, round_number * scale.requests + index + 1, round_number, scale)
         for round_number in range(scale.rounds)
@@ -198,7 +210,10 @@ def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
     ]
     troubles.sort(key=lambda trouble: (trouble.round, trouble.at_s))
     days = chance.choice((0, 0, 0, 9, 35)) if scale.days is None else scale.days
-    return Plan(seed, mode, damaged, tuple(requests), tuple(troubles), idle_s, scale.rounds, days)
+    return Plan(
+        seed, mode, damaged, tuple(requests), tuple(troubles), idle_s, scale.rounds, days,
+        scale.workers or 1,
+    )  # fmt: skip
 
 
 def _request(chance: random.Random, number: int, round_number: int, scale: Scale) -> Request:
@@ -233,7 +248,8 @@ def _trouble(
     chance: random.Random, mode: str, damaged: tuple[str, ...], round_number: int, scale: Scale
 ) -> Trouble:
     nodes = damaged if mode == "ZONES" else (*ZONES, *damaged * 5)
-    targets = scale.targets or (META, WORKERS, *GATEWAYS, *chance.choices(nodes, k=5))
+    workers = WORKERS[: 2 if scale.workers == 2 else 1]
+    targets = scale.targets or (META, *workers, *GATEWAYS, *chance.choices(nodes, k=5))
     kinds_of = {target: _kinds(target, mode, damaged, scale) for target in targets}
     target = chance.choice([target for target in targets if kinds_of[target]])
     kind = chance.choice(kinds_of[target])
@@ -243,7 +259,13 @@ def _trouble(
     duration_s = chance.choice((0.2, 1.0, 4.0, 15.0)) * chance.uniform(0.5, 1.5)
     if kind in (Kind.DISK_FULL, Kind.READ_ERRORS, Kind.WRITE_ERRORS, Kind.LIE, Kind.DEAD_DISK):
         duration_s = chance.uniform(4, 25)  # or hardly anything would happen meanwhile
+    point = ""
+    if kind in (Kind.CRASH_AT_POINT, Kind.FREEZE_AT_POINT):
+        point = chance.choice(
+            [each for each in _points(target) if each in (scale.points or POINTS)]
+        )
     return Trouble(
+        point=point,
         round=round_number,
         at_s=chance.uniform(0, ROUND_S * 0.8),
         kind=kind,
@@ -253,9 +275,16 @@ def _trouble(
     )
 
 
+def _points(target: str) -> list[str]:
+    """The fault points of a member's code."""
+    roles = {META: "metadata service", **dict.fromkeys(GATEWAYS, "gateway")}
+    role = roles.get(target, "workers" if target in WORKERS else "storage node")
+    return [name for name, text in POINTS.items() if text.startswith(role)]
+
+
 def _kinds(target: str, mode: str, damaged: tuple[str, ...], scale: Scale) -> list[Kind]:
     """What may happen to a member."""
-    if target in (WORKERS, *GATEWAYS):
+    if target in (*WORKERS, *GATEWAYS):
         kinds = STATELESS
     elif target in damaged:
         kinds = (*EVERYWHERE, *ON_DISKS, *ON_DISKS)

@@ -10,13 +10,12 @@ journal, planted in its class.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from common import faults
 from metaservice.journal.service import MetadataJournal
-from tests.simulation.cluster import MetaMember, NodeMember
+from tests.simulation.cluster import ROWS, MetaMember, NodeMember
 from tests.simulation.disk import Table
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.plan import META, Kind, Plan, draw
@@ -53,7 +52,7 @@ class LosingWorld(World):
             break
         for loss in losses:
             self.history.violate("metadata was lost", loss)
-        self.meta.medium.tables[Path("/meta/rows")] = Table(rows=sink.rows)
+        self.meta.medium.tables[ROWS] = Table(rows=sink.rows)
         self.losses += 1
         self.start(self.meta)
 

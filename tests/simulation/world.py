@@ -1,10 +1,12 @@
 """One run: a cluster, clients, troubles, quiet, and what was found."""
 
 import asyncio
+import gc
 import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from common import faults
@@ -23,6 +25,7 @@ from proto import records_pb2
 from tests.simulation.asking import AMBIGUOUS, Account, ask, serve
 from tests.simulation.client import Client
 from tests.simulation.cluster import (
+    ROWS,
     GatewayMember,
     Member,
     MetaMember,
@@ -31,7 +34,7 @@ from tests.simulation.cluster import (
 )
 from tests.simulation.entropy import deterministic
 from tests.simulation.history import History, Violation
-from tests.simulation.invariants import Damage, check_quiet, named_blobs, rows
+from tests.simulation.invariants import check_disk, check_kept, check_quiet, rows
 from tests.simulation.loop import PROCESS, PowerFailure, Process, SimulatedLoop
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
@@ -50,15 +53,20 @@ from tests.simulation.plan import (
 from tests.simulation.recovery import check_recovery
 
 SETTLE_S = 20.0
-ROUND_S_MAX = 600.0
-QUIET_S = 2000.0  # the grace of sessions and garbage, one after another
+ROUND_S_MAX = 3600.0
+QUIET_S = 900.0  # beside days: for the passes of scrub and comparison
+QUIET_DAYS = 2  # longer than the quarantine of what nothing knows of
 QUIET_ROUNDS_MAX = 6
 BEAT_S = 2.0
-STRAYS_S = 1.0
 DAY_IDLE_S = 300.0
 DAYS_AT_ONCE = 5
 START_AGAIN_S = 2.0
-STRETCHES = {META: 6.0, WORKERS: 12.0, **dict.fromkeys(GATEWAYS, 5.0), **dict.fromkeys(ZONES, 60.0)}
+# Of background loops while the world is idle, at least. Gateways' leases must not run out.
+IDLE_PAUSES_S = {
+    META: 120.0, **dict.fromkeys(WORKERS, 100.0), **dict.fromkeys(GATEWAYS, 25.0),
+    **dict.fromkeys(ZONES, 120.0),
+}  # fmt: skip
+AFTER_IDLE_S = 6.0
 CODES = load_codes()
 
 
@@ -76,22 +84,32 @@ class Outcome:
     seen: Counter[str]  # what has really gone wrong, and which requests were answered
 
 
+MakeWorld = Callable[[SimulatedLoop, Plan, type[NodeMember]], "World"]
+
+
 def run(
     plan: Plan,
     *,
     keeps_trace: bool = False,
     node: type[NodeMember] = NodeMember,
-    make_world: "Callable[[SimulatedLoop, Plan, type[NodeMember]], World] | None" = None,
+    make_world: MakeWorld | None = None,
 ) -> Outcome:
     """Run a plan; the same plan gives the same outcome, event for event."""
     loop = SimulatedLoop(f"{plan.seed} {plan.variant}", keeps_trace=keeps_trace)
-    world = (make_world or World)(loop, plan, node)
+    outcome = _run(loop, (make_world or World)(loop, plan, node))
+    del loop
+    gc.collect()  # or large buffers pile up behind a few small objects
+    return outcome
+
+
+def _run(loop: SimulatedLoop, world: "World") -> Outcome:
+    plan, seed = world.plan, f"{world.plan.seed} {world.plan.variant}"
     watch = _Watch(world.history)
     logging.getLogger().addHandler(watch)
     loop.set_exception_handler(watch.loop_failed)
     try:
         media = {member.name: member.medium for member in world.members.values()}
-        with deterministic(f"{plan.seed} {plan.variant}", media):
+        with deterministic(seed, media):
             try:
                 loop.run_until_complete(world.run())
             finally:
@@ -131,25 +149,28 @@ class World:
         self.meta = MetaMember(loop, META, ring, CODES)
         self.nodes = {name: node(loop, name) for name in ZONES}
         self.gateways = {name: GatewayMember(loop, name, ring, CODES) for name in GATEWAYS}
-        self.workers = WorkersMember(loop, WORKERS, CODES)
+        workers = {name: WorkersMember(loop, name, CODES) for name in WORKERS[: plan.workers]}
         self.members: dict[str, Member] = {
-            META: self.meta, **self.nodes, **self.gateways, WORKERS: self.workers
+            META: self.meta, **self.nodes, **self.gateways, **workers
         }  # fmt: skip
         self.nemesis = Nemesis(loop, self.network, self.members, self.start)
+        self.meta.end = self._restart_meta
         self._is_idle = False
         self._values: set[tuple[str, int]] = set()
-        self._strays: set[tuple[bytes, int]] = set()
+        self._unknown: set[bytes] = set()
 
     def start(self, member: Member) -> None:
         """Give a member a new life."""
         process = member.begin()
-        process.stretch = STRETCHES[member.name] if self._is_idle else 1.0
+        process.idle_pause_s = IDLE_PAUSES_S[member.name] if self._is_idle else 0.0
         self.loop.log("start", member.name)
         task = self.loop.start_process(process, member.run)
 
         def started(task: "asyncio.Task[None]") -> None:
             error = None if task.cancelled() else task.exception()
-            if error is None or isinstance(error, PowerFailure):
+            if error is None and isinstance(member, NodeMember) and member.is_up:
+                self._check_kept(member)
+            if error is None or isinstance(error, PowerFailure) or process.is_dead:
                 return
             medium = member.medium
             if not (medium.fails_writes or medium.fails_reads or medium.is_full):
@@ -160,6 +181,21 @@ class World:
             self.loop.call_later(START_AGAIN_S, self.nemesis.revive, member)
 
         task.add_done_callback(started)
+
+    def _restart_meta(self, process: Process) -> None:
+        if process is self.meta.process and self.meta.is_up:
+            self.nemesis.crash(self.meta, mends_disk=False)
+            self.loop.call_later(START_AGAIN_S, self.nemesis.revive, self.meta)
+
+    def _check_kept(self, node: NodeMember) -> None:
+        """A disk that nothing damaged has, whenever it starts, what it acknowledged."""
+        medium, disk = node.medium, node.store.disks[0]
+        table = self.meta.medium.tables.get(ROWS)
+        if table is None or node.name in self.nemesis.damaged or medium.fails_reads:
+            return
+        operations, medium.operations_until_crash = medium.operations_until_crash, None
+        check_kept(table, disk, node.name, self.history)
+        medium.operations_until_crash = operations
 
     # --- the run --------------------------------------------------------------------------------
 
@@ -174,18 +210,13 @@ class World:
                     if trouble.round == number:
                         group.create_task(self.nemesis.work(trouble))
                 await self._round(number)
-                self._note_strays()
                 await self._idle(self.plan.idle_s, self.plan.days)
             self.nemesis.return_the_away()
         self.nemesis.heal()
         await asyncio.sleep(SETTLE_S)
-        await self._remove_lost_disks()
         await self._read_everything()
         await self._become_quiet()
         await self._read_everything()
-        stores = {name: node.store for name, node in self.nodes.items()}
-        damage = Damage(self.nemesis.damaged, self.nemesis.forgetful, self._strays)
-        check_quiet(self.meta.store, stores, damage, self.history)
         self.loop.kill(self.meta.process)
         disks = {name: node.store.disks[0].identity.disk_id for name, node in self.nodes.items()}
         kit = self._kit
@@ -205,16 +236,12 @@ class World:
             if request.round == number:
                 by_client.setdefault(request.client, []).append(request)
 
-        async def watch() -> None:
-            while True:
-                self._note_strays()
-                await asyncio.sleep(STRAYS_S)
-
-        watching = asyncio.get_running_loop().create_task(watch())
-        async with asyncio.timeout(ROUND_S_MAX), asyncio.TaskGroup() as group:
-            for requests in by_client.values():
-                group.create_task(work(requests))
-        watching.cancel()
+        try:
+            async with asyncio.timeout(ROUND_S_MAX), asyncio.TaskGroup() as group:
+                for requests in by_client.values():
+                    group.create_task(work(requests))
+        except TimeoutError:
+            self.history.violate("stuck", f"round {number} does not end")
 
     async def _make_buckets(self) -> None:
         """Wait until the cluster takes requests; one bucket is versioned."""
@@ -263,47 +290,57 @@ class World:
         for member in self.members.values():
             member.medium.write_back()
         self._set_idle(is_idle=False)
-        for _ in range(int(STRETCHES[ZONES[0]] / BEAT_S) + 1):  # the last stretched pauses
-            self._beat()
-            await asyncio.sleep(BEAT_S)
+        self._beat()
+        await asyncio.sleep(AFTER_IDLE_S)
 
     def _set_idle(self, *, is_idle: bool) -> None:
         self._is_idle = is_idle
         for member in self.members.values():
-            member.process.stretch = STRETCHES[member.name] if is_idle else 1.0
+            self.loop.set_pace(member.process, IDLE_PAUSES_S[member.name] if is_idle else 0.0)
 
     def _beat(self) -> None:
         if self.meta.is_up and self.meta.registry is not None:
+            if unknown := rows(self.meta.store, b"F"):
+                self._check_unknown([key for key, _ in unknown])
             for node in self.nodes.values():
                 if node.is_up:
                     self.meta.registry.heard(node.name, [])
 
-    def _note_strays(self) -> None:
-        """Fragments that came too late for their commit: on a disk perhaps, and not named.
+    def _check_unknown(self, unknown: list[bytes]) -> None:
+        """A disk that nothing damaged never has what no row names and no session explains."""
+        names = {node.store.disks[0].identity.disk_id: name for name, node in self.nodes.items()}
+        for key in unknown:
+            name = names.get(int.from_bytes(key[1:9], "big"), "")
+            if name and name not in self.nemesis.damaged and key not in self._unknown:
+                self._unknown.add(key)
+                self.history.violate("unknown fragment", f"{key[9:].hex()} of {name}")
 
-        Garbage is seen here too, before its grace is over.
-        """
-        for blob in named_blobs(self.meta.store, with_garbage=True):
-            self._strays.update(
-                (blob.blob_id, index) for index, disk_id in enumerate(blob.disk_ids) if not disk_id
-            )
-
-    async def _remove_lost_disks(self) -> None:
+    async def _remove_lost_disks(self, found: History) -> None:
         """Tell the cluster, as an operator, that disks which were replaced never come back."""
         present = {node.store.disks[0].identity.disk_id for node in self.nodes.values()}
         known = [records_pb2.Disk.FromString(row) for _, row in rows(self.meta.store, b"D")]
         lost = [disk.disk_id for disk in known if disk.disk_id not in present]
-        await self.loop.start_process(self.meta.process, lambda: self.meta.remove_disks(lost))
+        try:
+            await self.loop.start_process(self.meta.process, lambda: self.meta.remove_disks(lost))
+        except faults.Invalid as refused:
+            found.violate("disk in use", faults.in_words(refused))
 
     async def _become_quiet(self) -> None:
-        """End all sessions and let the collector finish."""
+        """End all sessions; wait until nothing is left to collect, to repair or to judge."""
         for gateway in self.gateways.values():
             await ask(self.loop, gateway, gateway.end_session)
         for _ in range(QUIET_ROUNDS_MAX):
-            await self._idle(QUIET_S)
-            if not rows(self.meta.store, b"g") and not rows(self.meta.store, b"s"):
+            await self._idle(QUIET_S, QUIET_DAYS)
+            found = History()
+            await self._remove_lost_disks(found)
+            stores = {name: node.store for name, node in self.nodes.items()}
+            check_quiet(self.meta.store, stores, found)
+            for name, node in self.nodes.items():
+                check = partial(check_disk, node.store.disks[0], name, found)
+                await self.loop.start_process(node.process, check)
+            if not found.violations:
                 return
-        self.history.violate("not quiet", f"{len(rows(self.meta.store, b's'))} sessions are left")
+        self.history.violations += found.violations
 
     async def _read_everything(self) -> None:
         """Read the current version of each key, and each version that metadata names."""
@@ -363,7 +400,8 @@ class _Watch(logging.Handler):
             self._history.violate("exception", f"{process.name}: {record.getMessage()}\n{text}")
 
     def loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        process = PROCESS.get()
+        # A task that nobody asked for its end may be found long after its process.
+        process = getattr(context.get("future"), "process", PROCESS.get())
         if not process.is_dead and not isinstance(context.get("exception"), PowerFailure):
             self._history.violate(
                 "exception", f"{process.name}: {context['message']} {context.get('exception')!r}"

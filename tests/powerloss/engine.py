@@ -5,7 +5,7 @@ few commits; commits of several rows, some of several log blocks, one by one and
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -93,8 +93,10 @@ class EngineWorkload:
             await store.close()
 
 
-async def commit(store: RocksStore, number: int) -> None:
+async def commit(
+    store: RocksStore, number: int, tell: Callable[[str], None] = mark
+) -> None:
     """Commit; told when it is on disk."""
     outcome = await store.commit(Mutation(puts=rows_of(number)))
     assert outcome is CommitOutcome.APPLIED
-    mark(f"{number}")
+    tell(f"{number}")

@@ -5,7 +5,7 @@ and together, deleted, moved by compaction; closed and opened; its index lost an
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -19,6 +19,7 @@ from storagenode.store.compact import Compactor
 from storagenode.store.disk import Disk
 from storagenode.store.files import SystemFiles
 from storagenode.store.fragment_store import FragmentStore
+from storagenode.store.index import row_key
 from storagenode.store.rebuild import rebuild
 from storagenode.store.settings import DiskSettings
 from tests.powerloss.recorder import mark
@@ -26,8 +27,9 @@ from tests.powerloss.recorder import mark
 BLOCK, CELL, EXTENT_BYTES = 4 * KIB, 16 * KIB, 128 * KIB
 INDEX, DISK_ID, CLUSTER = 2, 1, "cluster"
 SMALL, LARGE = 3000, 3 * CELL - 7
-PROBES = 1000  # written after a recovery
+PROBES = 1 << 40  # written after a recovery
 MARK_SEPARATOR = " "
+PAGE_ROWS = 1000
 
 
 def blob_id(number: int) -> bytes:
@@ -45,7 +47,11 @@ def contents(number: int) -> bytes:
 class Node:
     """One disk in one life of its process."""
 
-    def __init__(self, folder: Path, *, rebuilds_later: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, rebuilds_later: bool = False, tell: Callable[[str], None] = mark
+    ) -> None:
+        """tell: told what is under way, and what is acknowledged"""
+        self._tell = tell
         pool = BufferPool(16 * MIB)
         self.clock = ManualClock()
         settings = DiskSettings(folder, EXTENT_BYTES, 1.0, 0, rebuilds_later=rebuilds_later)
@@ -60,7 +66,7 @@ class Node:
 
     async def put(self, number: int) -> None:
         """Write a fragment; told when it is on disk."""
-        mark(f"begin {number}")
+        self._tell(f"begin {number}")
         data = contents(number)
         cells = [data[at : at + CELL] for at in range(0, len(data), CELL)]
         for place, cell in enumerate(cells):
@@ -71,7 +77,7 @@ class Node:
                 block_checksums=crc32c_blocks(memoryview(cell), BLOCK), identity=b"whose",
             )  # fmt: skip
             await self.store.put_cell(request, cell, None)
-        mark(f"put {number}")
+        self._tell(f"put {number}")
 
     async def get(self, number: int) -> bytes | None:
         """A fragment's bytes, compared with their checksums; None: it is not there."""
@@ -95,19 +101,23 @@ class Node:
     async def delete(self, *numbers: int) -> None:
         """Delete fragments for good; told when that is on disk."""
         for number in numbers:
-            mark(f"deleting {number}")
+            self._tell(f"deleting {number}")
         fragments = [
             storage_pb2.FragmentId(blob_id=blob_id(number), index=INDEX, disk_id=DISK_ID)
             for number in numbers
         ]
         await self.store.delete(storage_pb2.DeleteFragments(fragments=fragments))
         for number in numbers:
-            mark(f"deleted {number}")
+            self._tell(f"deleted {number}")
 
     def listed(self) -> list[int]:
         """Numbers of all fragments that the index names."""
-        rows = self.disk.page(b"", b"", 1000)
-        return [int.from_bytes(record.blob_id[8:], "big") for record, _ in rows]
+        found: list[int] = []
+        after = b""
+        while rows := self.disk.page(after, b"", PAGE_ROWS):
+            found += [int.from_bytes(record.blob_id[8:], "big") for record, _ in rows]
+            after = row_key(rows[-1][0].blob_id, INDEX)
+        return found
 
     async def close(self) -> None:
         await self.store.close()

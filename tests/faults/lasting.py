@@ -141,6 +141,8 @@ def drain_disk(stage: Stage) -> str:
     def replace() -> None:
         victim.wait_drained(disk_id, DRAIN_S)
         victim.surely_set_disk(disk_id, "remove")
+        if copy := victim.copies.pop(node, None):
+            shutil.rmtree(copy)  # who puts a removed disk back must also say so
         victim.wipe(node)
         victim.heal()
 

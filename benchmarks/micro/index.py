@@ -62,7 +62,7 @@ async def clean_start(folder: Path, rows: int) -> None:
             path = folder / "extents" / f"{extent:08d}.extent"
             path.touch()
             os.truncate(path, EXTENT_BYTES)  # sparse: a clean start reads no extent
-            index.close_extent(extent)
+            index.close_extent_blocking(extent)
     index.close()
     begun_s = time.perf_counter()
     disk = open_disk(folder)

@@ -249,7 +249,20 @@ class Disk:
         """Close an extent that takes nothing more and has nothing under way."""
         if extent is not self.extents.active and not extent.open_writes and not extent.is_closed:
             extent.is_closed = True
-            self.index.close_extent(extent.number)
+            self.close_extent(extent.number)
+
+    def close_extent(self, number: int) -> None:
+        """Let the index say that an extent needs no scan, after what is being written to it."""
+        closing = self._loop.run_in_executor(self._writer, self._close_extent_blocking, number)
+        closing.add_done_callback(self._closed_extent)
+
+    def _close_extent_blocking(self, number: int) -> None:
+        self.index.close_extent_blocking(number)
+
+    def _closed_extent(self, closing: "asyncio.Future[None]") -> None:
+        error = None if closing.cancelled() else closing.exception()
+        if error is not None:
+            self.fail(f"the index does not sync: {error}")
 
     # --- writing ------------------------------------------------------------------------------
 

@@ -98,8 +98,13 @@ class Index:
                 yield record
             after = row_key(rows[-1][0].blob_id, rows[-1][0].index)
 
-    def close_extent(self, number: int) -> None:
-        """Note that every fragment of an extent is indexed and durable."""
+    def close_extent_blocking(self, number: int) -> None:
+        """Note that every fragment of an extent is indexed and durable. raises Unavailable
+
+        Syncs first: where the engine begins a new log in between, this row could be on disk after
+        a power loss and rows of fragments not, and the extent would not be scanned for them.
+        """
+        self._database.sync_blocking()
         self._database.write({CLOSED + number.to_bytes(4, "big"): b""})
 
     def reopen_extent(self, number: int) -> None:

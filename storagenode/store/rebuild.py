@@ -66,6 +66,6 @@ def _count_again(disk: Disk) -> None:
             extents.active = max(unfinished, key=lambda extent: extent.number)
     for extent in extents.by_number.values():
         if extent.is_closed:
-            disk.index.close_extent(extent.number)
+            disk.close_extent(extent.number)
         else:
             disk.close_if_done(extent)

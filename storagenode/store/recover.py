@@ -97,4 +97,4 @@ def _close_all_but_one(extents: Extents, index: Index) -> None:
     for extent in unfinished:
         if extent is not extents.active:
             extent.is_closed = True
-            index.close_extent(extent.number)
+            index.close_extent_blocking(extent.number)

@@ -20,6 +20,8 @@ from storagenode.store.index import Index
 from storagenode.store.writes import GroupWriter
 from tests.simulation.disk import Medium, SimulatedFiles, Table, apply_batch
 from tests.simulation.plan import GATEWAYS, META, ZONES, Action, Kind, Plan, Scale, draw
+from workers.garbage import GarbageCollector
+from workers.strays import StrayKeeper
 
 Plant = Callable[[], Iterator[None]]
 
@@ -97,6 +99,25 @@ def collector_without_fencing() -> Iterator[None]:
         return
 
     with patch.object(transaction, "require_session", require):
+        yield
+
+
+@bug(Scale(mode="ZONES", kinds=(Kind.AWAY,), troubles=6, rounds=2, days=35))
+def stale_fragments_after_a_month_away() -> Iterator[None]:
+    """Who was away while something was deleted is not told, and not searched when he returns."""
+    delete_blobs = GarbageCollector._delete_blobs
+
+    async def delete(self: GarbageCollector, blobs: Any) -> set[int]:
+        await delete_blobs(self, blobs)
+        return set()
+
+    async def walk(self: StrayKeeper) -> None:
+        return
+
+    with (
+        patch.object(GarbageCollector, "_delete_blobs", delete),
+        patch.object(StrayKeeper, "walk", walk),
+    ):
         yield
 
 

@@ -67,7 +67,6 @@ IDLE_PAUSES_S = {
     **dict.fromkeys(ZONES, 120.0),
 }  # fmt: skip
 AFTER_IDLE_S = 6.0
-LATENESS = ("zombie", "zombie at a fault point", "held by a cut", "held by a one-way cut")
 CODES = load_codes()
 
 
@@ -316,7 +315,7 @@ class World:
         Sessions explain it also that have ended while a disk was away, whose walk is kept for it;
         and what a cut held back, or a frozen process, may come late: quarantine is for that.
         """
-        if any(self.loop.seen[what] for what in LATENESS):
+        if not self.plan.has_no_orphans:
             return
         names = {node.store.disks[0].identity.disk_id: name for name, node in self.nodes.items()}
         for key in unknown:

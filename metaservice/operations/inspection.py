@@ -7,6 +7,7 @@ version is not the one that listings show.
 
 from collections.abc import Sequence
 
+from common import faults
 from metaservice import keys
 from metaservice.kv.interface import Row
 from metaservice.operations import repairs
@@ -18,6 +19,7 @@ ROWS_PER_PAGE_MAX = 500
 BLOBS_PER_PAGE_MAX = 1000  # of a page's rows together, once exceeded the page ends
 PARTS_PER_PAGE_MAX = 10_000  # counted for the versions of a page
 BUCKETS_MAX = 1_000_000
+REPORTED_AT_ONCE_MAX = 1000
 VERSIONS_PER_SCAN = 200
 BUCKET_ID = slice(1, 9)
 UPLOAD_ID = slice(1, 17)
@@ -99,7 +101,14 @@ class Inspector:
     async def report_fragments(
         self, transaction: Transaction, request: scrub_pb2.ReportFragments
     ) -> scrub_pb2.ReportFragmentsReply:
-        """Ask for the repair of fragments that are still to be where they were found bad."""
+        """Ask for the repair of fragments that are still to be where they were found bad.
+
+        raises   Invalid for too many at once
+        """
+        if len(request.fragments) > REPORTED_AT_ONCE_MAX:
+            count = str(len(request.fragments))
+            raise faults.Invalid("fragments", count, f"at most {REPORTED_AT_ONCE_MAX}")
+        transaction.allow_large()  # three rows for a blob that has a job already
         accepted = 0
         by_blob: dict[bytes, list[scrub_pb2.BadFragment]] = {}
         for fragment in request.fragments:

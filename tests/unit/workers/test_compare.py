@@ -191,6 +191,24 @@ async def test_degraded_and_misplaced_blobs_are_found(cluster: Cluster) -> None:
     assert {job.blob.blob_id for job in jobs} == {incomplete.blob_id, crowded.blob_id}
 
 
+async def test_many_reports_at_once_of_blobs_that_have_jobs_are_taken(cluster: Cluster) -> None:
+    """A disk that lost a file tells of many, and what is said a second time adds to the jobs."""
+    bench = cluster.bench
+    bucket = await bench.create_bucket("bucket")
+    blobs = [cluster.blob(number, disk_ids=[1, 2, 3, 4, 5, 6]) for number in range(1, 51)]
+    for number, blob in enumerate(blobs):
+        await bench.commit(bucket, b"key%d" % number, blobs=[blob])
+    for index in (0, 1):
+        request = scrub_pb2.ReportFragments()
+        for blob in blobs:
+            request.fragments.add(
+                blob_id=blob.blob_id, index=index, disk_id=index + 1, reason="missing"
+            )
+        assert (await bench.call(Method.REPORT_FRAGMENTS, request)).accepted == len(blobs)
+    jobs = (await bench.call(Method.LIST_REPAIRS, meta_pb2.ListRepairs(limit=99))).jobs
+    assert [list(job.missing) for job in jobs] == [[0, 1]] * len(blobs)
+
+
 async def test_reports_of_what_lies_elsewhere_now_are_passed_over(cluster: Cluster) -> None:
     blob = (await filled(cluster))[0]
     wrong = [

@@ -1,4 +1,4 @@
-"""Small files under power loss: key ring, cluster.json, secret, credentials, a disk's identity.
+"""Small files under power loss: key ring, cluster.json, secret, a disk's identity.
 
 Method: each is written and replaced several times; what is left must be the last one that was told,
 or a newer one, and whole.

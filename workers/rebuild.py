@@ -18,7 +18,7 @@ from common.concurrency import run_blocking, wait_out
 from common.erasure.code import Codes, ErasureCode
 from common.erasure.layout import BLOCK_BYTES, BlobLayout, Stripe, layout_of_blob
 from common.frames import Reply
-from proto import records_pb2, storage_pb2
+from proto import records_pb2, scrub_pb2, storage_pb2
 from workers.nodes import WorkerNodes
 from workers.pace import Pace
 from workers.salvage import mend_blocks_blocking
@@ -136,6 +136,20 @@ class Rebuilder:
             if number == 0 and not _is_identity_of(cells.identity, blob.blob_id, index):
                 return False
         return True
+
+    async def is_whole(self, blob: records_pb2.BlobRef, index: int, disk_id: int) -> bool:
+        """Whether a fragment is right, and what its disk keeps beside its blocks too.
+
+        raises   Unavailable if it is away
+        """
+        if not await self.verify(blob, index, disk_id):
+            return False
+        client = self._nodes.client_of(disk_id)
+        if client is None:
+            raise faults.Unavailable(f"disk {disk_id} does not answer")
+        name = storage_pb2.FragmentId(blob_id=blob.blob_id, index=index, disk_id=disk_id)
+        reply = await client.verify_fragments(scrub_pb2.VerifyFragments(fragments=[name]))
+        return not any(verdict.fault for verdict in reply.verdicts)
 
     async def _fetch(
         self,

@@ -228,7 +228,7 @@ class RepairWorker:
             disk_id = blob.disk_ids[index]
             if not disk_id or disk_id in lost or not self._nodes.is_readable(disk_id):
                 continue
-            if await self._rebuilder.verify(blob, index, disk_id):
+            if await self._rebuilder.is_whole(blob, index, disk_id):
                 FRAGMENTS.labels("found_right").inc()
             else:
                 bad.add(index)

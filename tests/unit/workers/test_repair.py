@@ -24,7 +24,7 @@ from metaservice import keys
 from metaservice.kv.memory import MemoryStore
 from metaservice.operations import repair_board
 from metaservice.table import Method
-from proto import meta_pb2, records_pb2, storage_pb2
+from proto import meta_pb2, records_pb2, scrub_pb2, storage_pb2
 from tests.support.meta import MetaBench
 from workers.pace import Pace
 from workers.rebuild import Rebuilder, make_threads
@@ -52,6 +52,7 @@ class FakeNode:
         self.is_away = False
         self.before_put: Callable[[], None] | None = None
         self.cells_read = 0
+        self.faults_beside: dict[Name, str] = {}  # found by the node alone: headers, trailers
 
     def put_cell(
         self, request: storage_pb2.PutCell, cell: memoryview, deadline_s: float
@@ -111,6 +112,12 @@ class FakeNode:
             ]
         )
 
+    async def verify_fragments(self, request: Any) -> scrub_pb2.VerifyFragmentsReply:
+        self._check()
+        names = [(fragment.blob_id, fragment.index) for fragment in request.fragments]
+        verdicts = [scrub_pb2.Verdict(fault=self.faults_beside.get(name, "")) for name in names]
+        return scrub_pb2.VerifyFragmentsReply(verdicts=verdicts)
+
     async def delete_fragments(self, request: Any) -> storage_pb2.DeleteFragmentsReply:
         self._check()
         for fragment in request.fragments:
@@ -119,6 +126,7 @@ class FakeNode:
             if name in self.fragments and 0 < before <= self.written[name]:
                 continue
             self.fragments.pop(name, None)
+            self.faults_beside.pop(name, None)
             self.open.pop(name, None)
             self.tombstones[name] = (request.may_return, request.fence)
         return storage_pb2.DeleteFragmentsReply()
@@ -347,6 +355,21 @@ async def test_bad_block_is_rewritten_in_place(world: World) -> None:
     await world.worker().run_once()
     await world.assert_whole(1)
     assert list((await world.named(1)).disk_ids) == [1, 2, 3, 4, 5, 6]
+    assert await world.pending() == 0
+
+
+@pytest.mark.parametrize("fault", ["bad_header", "bad_trailer"])
+async def test_fragment_with_right_blocks_and_a_damaged_frame_is_written_anew(
+    world: World, fault: str
+) -> None:
+    blob = await world.store(1)
+    node, name = world.nodes.nodes[2], (blob.blob_id, 1)
+    node.clock, node.faults_beside[name] = 5, fault
+    await world.report(blob, 1)
+    await world.worker().run_once()
+    await world.assert_whole(1)
+    assert node.written[name] == 6, "written anew"
+    assert not node.faults_beside
     assert await world.pending() == 0
 
 

@@ -1,13 +1,15 @@
 """What the workers' comparison keeps here: its place, and unknown fragments waiting for their end.
 
-A fragment that no row names and no session explains may be what a fault left, or what a fault in
-the metadata hides. So it is looked at for QUARANTINE_S, from its first sight on, before it goes.
+A fragment that no row names, no session and no stray's entry explains may be what a fault left, or
+what a fault in the metadata hides. So it is looked at for QUARANTINE_S, from its first sight on,
+before it goes.
 """
 
 from common import faults, limits
 from metaservice import keys
+from metaservice.operations.repairs import load_strays
 from metaservice.transaction import Transaction
-from proto import records_pb2, scrub_pb2
+from proto import records_pb2, scrub_pb2, storage_pb2
 
 NAME = "comparison"
 LEASE = "comparison"
@@ -51,7 +53,8 @@ async def quarantine(
         session_id = int.from_bytes(fragment.blob_id[:8], "big")
         session = await transaction.get(keys.session(session_id))
         stored = await transaction.get(key)
-        if owner is not None or session is not None:
+        explained = owner is not None or session is not None
+        if explained or await _has_entry(transaction, request.disk_id, fragment):
             if stored is not None:
                 transaction.delete(key)
         elif stored is None:
@@ -59,6 +62,14 @@ async def quarantine(
         elif int.from_bytes(stored, "big") + QUARANTINE_NS <= transaction.now_ns:
             reply.due.add(fragment=fragment, seen_ns=int.from_bytes(stored, "big"))
     return reply
+
+
+async def _has_entry(
+    transaction: Transaction, disk_id: int, fragment: storage_pb2.FragmentId
+) -> bool:
+    """Whether a fragment is known to lie where it is not wanted: it goes when that is due."""
+    strays = (await load_strays(transaction, fragment.blob_id)).strays
+    return any((stray.index, stray.disk_id) == (fragment.index, disk_id) for stray in strays)
 
 
 async def release(transaction: Transaction, request: scrub_pb2.Release) -> scrub_pb2.ReleaseReply:

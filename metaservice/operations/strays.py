@@ -74,6 +74,8 @@ async def finish_strays(
         strays = list((await load_strays(transaction, entry.blob_id)).strays)
         left = [stray for stray in strays if not _is_same(stray, entry.stray)]
         if len(left) != len(strays):
+            gone = entry.stray
+            transaction.delete(keys.quarantine(gone.disk_id, entry.blob_id, gone.index))
             store_strays(transaction, entry.blob_id, left)
     return meta_pb2.FinishStraysReply()
 

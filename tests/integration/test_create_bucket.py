@@ -94,9 +94,7 @@ def test_default_ownership_may_be_named_and_others_are_501(s3: Any) -> None:
     s3.create_bucket(Bucket=name, ObjectOwnership="BucketOwnerEnforced")
     rules = s3.get_bucket_ownership_controls(Bucket=name)["OwnershipControls"]["Rules"]
     assert rules == [{"ObjectOwnership": "BucketOwnerEnforced"}]
-    refused(
-        "NotImplemented", 501, s3.create_bucket, Bucket=fresh(), ObjectOwnership="ObjectWriter"
-    )
+    refused("NotImplemented", 501, s3.create_bucket, Bucket=fresh(), ObjectOwnership="ObjectWriter")
 
 
 def test_acl_that_opens_the_bucket_is_refused(s3: Any) -> None:
@@ -109,7 +107,5 @@ def test_acl_that_opens_the_bucket_is_refused(s3: Any) -> None:
 
 def test_object_lock_is_501(s3: Any) -> None:
     name = fresh()
-    refused(
-        "NotImplemented", 501, s3.create_bucket, Bucket=name, ObjectLockEnabledForBucket=True
-    )
+    refused("NotImplemented", 501, s3.create_bucket, Bucket=name, ObjectLockEnabledForBucket=True)
     refused("404", 404, s3.head_bucket, Bucket=name)

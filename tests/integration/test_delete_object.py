@@ -57,9 +57,7 @@ def test_unknown_version_is_204(s3: Any, versioned: str) -> None:
 
 def test_if_match_deletes_only_what_was_read(s3: Any, bucket: str) -> None:
     etag = s3.put_object(Bucket=bucket, Key="k", Body=b"x")["ETag"]
-    refused(
-        "PreconditionFailed", 412, s3.delete_object, Bucket=bucket, Key="k", IfMatch='"other"'
-    )
+    refused("PreconditionFailed", 412, s3.delete_object, Bucket=bucket, Key="k", IfMatch='"other"')
     s3.delete_object(Bucket=bucket, Key="k", IfMatch=etag)
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 

@@ -144,9 +144,7 @@ def test_etag_conditions_beat_dates(s3: Any, bucket: str) -> None:
 
 def test_failed_condition_beats_a_bad_range(s3: Any, bucket: str) -> None:
     etag = s3.put_object(Bucket=bucket, Key="k", Body=b"x")["ETag"]
-    refused(
-        "304", 304, s3.get_object, Bucket=bucket, Key="k", IfNoneMatch=etag, Range="bytes=9-"
-    )
+    refused("304", 304, s3.get_object, Bucket=bucket, Key="k", IfNoneMatch=etag, Range="bytes=9-")
 
 
 def test_overrides_replace_headers_of_the_answer(s3: Any, bucket: str) -> None:
@@ -185,12 +183,8 @@ def test_missing_names_have_their_codes(s3: Any, versioned: str) -> None:
     refused("NoSuchBucket", 404, s3.get_object, Bucket="there-is-none", Key="k")
     refused("NoSuchKey", 404, s3.get_object, Bucket=versioned, Key="k")
     s3.put_object(Bucket=versioned, Key="k", Body=b"x")
-    refused(
-        "NoSuchVersion", 404, s3.get_object, Bucket=versioned, Key="k", VersionId="0" * 32
-    )
-    refused(
-        "InvalidArgument", 400, s3.get_object, Bucket=versioned, Key="k", VersionId="made up"
-    )
+    refused("NoSuchVersion", 404, s3.get_object, Bucket=versioned, Key="k", VersionId="0" * 32)
+    refused("InvalidArgument", 400, s3.get_object, Bucket=versioned, Key="k", VersionId="made up")
 
 
 def test_delete_marker_is_404_or_405(s3: Any, versioned: str) -> None:

@@ -29,9 +29,9 @@ def test_parts_come_in_pages(s3: Any, bucket: str) -> None:
         )
     ]
     complete(s3, bucket, "k", upload_id, checked)
-    first = s3.get_object_attributes(
-        Bucket=bucket, Key="k", ObjectAttributes=ALL, MaxParts=2
-    )["ObjectParts"]
+    first = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=ALL, MaxParts=2)[
+        "ObjectParts"
+    ]
     assert (first["TotalPartsCount"], first["IsTruncated"]) == (3, True)
     assert [part["Size"] for part in first["Parts"]] == [5 * MIB, 5 * MIB]
     rest = s3.get_object_attributes(

@@ -48,9 +48,7 @@ def test_prefix_and_delimiter(s3: Any, filled: str) -> None:
 
 
 def test_version_marker_alone_is_refused(s3: Any, filled: str) -> None:
-    refused(
-        "InvalidArgument", 400, s3.list_object_versions, Bucket=filled, VersionIdMarker="null"
-    )
+    refused("InvalidArgument", 400, s3.list_object_versions, Bucket=filled, VersionIdMarker="null")
 
 
 def test_bucket_without_versioning_has_null_versions(s3: Any, bucket: str) -> None:

@@ -27,6 +27,4 @@ def test_missing_key_and_version_are_404(s3: Any, versioned: str) -> None:
     refused("NoSuchKey", 404, s3.put_object_acl, Bucket=versioned, Key="k", ACL="private")
     refused("NoSuchKey", 404, s3.get_object_acl, Bucket=versioned, Key="k")
     s3.put_object(Bucket=versioned, Key="k", Body=b"x")
-    refused(
-        "NoSuchVersion", 404, s3.get_object_acl, Bucket=versioned, Key="k", VersionId="0" * 32
-    )
+    refused("NoSuchVersion", 404, s3.get_object_acl, Bucket=versioned, Key="k", VersionId="0" * 32)

@@ -16,6 +16,4 @@ def test_switches_are_kept_and_deleted(s3: Any, bucket: str) -> None:
     found = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     assert found == wanted
     s3.delete_public_access_block(Bucket=bucket)
-    refused(
-        "NoSuchPublicAccessBlockConfiguration", 404, s3.get_public_access_block, Bucket=bucket
-    )
+    refused("NoSuchPublicAccessBlockConfiguration", 404, s3.get_public_access_block, Bucket=bucket)

@@ -93,9 +93,7 @@ class EngineWorkload:
             await store.close()
 
 
-async def commit(
-    store: RocksStore, number: int, tell: Callable[[str], None] = mark
-) -> None:
+async def commit(store: RocksStore, number: int, tell: Callable[[str], None] = mark) -> None:
     """Commit; told when it is on disk."""
     outcome = await store.commit(Mutation(puts=rows_of(number)))
     assert outcome is CommitOutcome.APPLIED

@@ -275,9 +275,7 @@ class Explorer:
         return folder
 
 
-def describe(
-    medium: Medium, number: int, operations: Sequence[Operation], fates: Fates
-) -> str:
+def describe(medium: Medium, number: int, operations: Sequence[Operation], fates: Fates) -> str:
     """A state in words."""
     if number < 0:
         return "before anything"

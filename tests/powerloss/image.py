@@ -87,8 +87,6 @@ class Image:
 
 def run(*command: str) -> None:
     """Run a tool. raises RuntimeError with what it said"""
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=COMMAND_S
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_S)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.returncode} {done.stdout}{done.stderr}")

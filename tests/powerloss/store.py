@@ -274,5 +274,3 @@ async def _assert_refused(node: Node, number: int) -> None:
     except faults.Fenced:
         return
     raise AssertionError(f"deleted {number} can be written again")
-
-

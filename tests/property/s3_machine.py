@@ -194,9 +194,7 @@ class ApiMachine(RuleBasedStateMachine):
             return
         bucket = self.model[name]
         version_id = self.version_id(bucket, key, index) or NULL
-        answer = self.call(
-            None, "delete_object", Bucket=name, Key=key, VersionId=version_id
-        )
+        answer = self.call(None, "delete_object", Bucket=name, Key=key, VersionId=version_id)
         was_marker = bucket.apply_delete_version(key, version_id)
         assert answer.get("DeleteMarker", False) == was_marker
 
@@ -293,9 +291,7 @@ class ApiMachine(RuleBasedStateMachine):
     @rule(target=uploads, name=buckets, key=keys, meta=metadata)
     def create_upload(self, name: str, key: str, meta: dict[str, str]) -> tuple[str, str]:
         refused = None if name in self.model else "NoSuchBucket"
-        answer = self.call(
-            refused, "create_multipart_upload", Bucket=name, Key=key, Metadata=meta
-        )
+        answer = self.call(refused, "create_multipart_upload", Bucket=name, Key=key, Metadata=meta)
         if answer is None:
             return name, ""
         upload_id = answer["UploadId"]
@@ -362,9 +358,7 @@ class ApiMachine(RuleBasedStateMachine):
         named=uploads, dropped=st.sets(st.sampled_from((1, 2, 3, 10_000))), kind=conditions,
         defect=st.sampled_from(("", "", "", "order", "etag", "missing")),
     )  # fmt: skip
-    def complete(
-        self, named: tuple[str, str], dropped: set[int], kind: str, defect: str
-    ) -> None:
+    def complete(self, named: tuple[str, str], dropped: set[int], kind: str, defect: str) -> None:
         upload = self.upload_of(named)
         if upload is None or not upload.parts:
             return

@@ -102,7 +102,7 @@ def collector_without_fencing() -> Iterator[None]:
         yield
 
 
-@bug(Scale(mode="ZONES", kinds=(Kind.AWAY,), troubles=6, rounds=2, days=35, has_no_orphans=True))
+@bug(Scale(mode="ZONES", kinds=(Kind.AWAY,), troubles=6, rounds=2, days=35))
 def stale_fragments_after_a_month_away() -> Iterator[None]:
     """Who was away while something was deleted is not told, and not searched when he returns."""
     delete_blobs = GarbageCollector._delete_blobs
@@ -184,7 +184,6 @@ def torn_tail_of_the_log_accepted() -> Iterator[None]:
 
 @bug(Scale(
     mode="POWER", kinds=(Kind.CRASH,), troubles=30, requests=80, targets=ZONES, days=0,
-    has_no_orphans=True,
 ))  # fmt: skip
 def tombstones_forgotten() -> Iterator[None]:
     """What was deleted while it was being written, or marked in vain, may come (back)."""

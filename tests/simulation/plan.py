@@ -150,7 +150,6 @@ class Plan:
     rounds: int
     days: int = 0  # in which nothing happens, after each round's idle time
     workers: int = 1  # processes
-    has_no_orphans: bool = False  # nothing in it explains an orphan on a disk that is well
     variant: int = 0  # another run of the same plan
 
     def without(self, requests: set[int], troubles: set[int]) -> "Plan":
@@ -182,7 +181,6 @@ class Scale:
     targets: tuple[str, ...] | None = None
     days: int | None = None
     workers: int | None = None
-    has_no_orphans: bool = False
     pause_factor: float = 1.0  # of clients
     actions: tuple[Action, ...] = tuple(WEIGHTS)
 
@@ -214,7 +212,7 @@ def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
     days = chance.choice((0, 0, 0, 9, 35)) if scale.days is None else scale.days
     return Plan(
         seed, mode, damaged, tuple(requests), tuple(troubles), idle_s, scale.rounds, days,
-        scale.workers or 1, scale.has_no_orphans,
+        scale.workers or 1,
     )  # fmt: skip
 
 

@@ -312,11 +312,8 @@ class World:
     def _check_unknown(self, unknown: list[bytes]) -> None:
         """A disk that nothing damaged never has what no row names and no session explains.
 
-        Sessions explain it also that have ended while a disk was away, whose walk is kept for it;
-        and what a cut held back, or a frozen process, may come late: quarantine is for that.
+        Sessions explain it also that have ended while a disk was away, whose walk is kept for it.
         """
-        if not self.plan.has_no_orphans:
-            return
         names = {node.store.disks[0].identity.disk_id: name for name, node in self.nodes.items()}
         for key in unknown:
             name = names.get(int.from_bytes(key[1:9], "big"), "")

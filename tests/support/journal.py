@@ -178,9 +178,7 @@ class FakeNodes:
 
     @property
     def live_zones(self) -> dict[str, list[Place]]:
-        return {
-            place.zone: [place] for name, place in self.places.items() if self.all[name].is_up
-        }
+        return {place.zone: [place] for name, place in self.places.items() if self.all[name].is_up}
 
     async def stop(self) -> None:
         return

@@ -8,6 +8,7 @@ import pytest
 from common import faults, limits
 from common.clock import ManualClock
 from common.erasure.layout import FULL_CELL_BYTES
+from metaservice import keys
 from metaservice.kv.interface import Mutation
 from metaservice.kv.memory import MemoryStore
 from metaservice.table import Method
@@ -122,6 +123,36 @@ async def test_a_fragment_whose_blob_lies_elsewhere_becomes_a_stray(cluster: Scr
     assert [(each.blob_id, each.stray.index, each.stray.disk_id) for each in due] == [
         (blob.blob_id, 0, other)
     ]
+
+
+async def test_a_stray_with_an_entry_is_no_stranger(cluster: Scrubbed) -> None:
+    """Its blob is deleted before the entry is due; the entry deletes it then."""
+    cluster.stranger()
+    bench = cluster.bench
+    stray = records_pb2.Stray(
+        index=2, disk_id=3, state=records_pb2.Stray.SURPLUS, due_ns=bench.clock.now_ns() + 10**15
+    )
+    rows = {keys.strays(STRANGER): records_pb2.Strays(strays=[stray]).SerializeToString()}
+    await bench.store.commit(Mutation({}, rows, {}))
+    bench.clock.advance(limits.GARBAGE_GRACE_S + 1)
+    await cluster.whole_pass(cluster.scrub())
+    assert not bench.store.scan(b"F", b"G", 9)
+    assert (STRANGER, 2) in cluster.on[3].fragments
+
+
+async def test_a_finished_stray_leaves_the_quarantine(cluster: Scrubbed) -> None:
+    cluster.stranger()
+    bench = cluster.bench
+    bench.clock.advance(limits.GARBAGE_GRACE_S + 1)
+    await cluster.whole_pass(cluster.scrub())
+    assert len(bench.store.scan(b"F", b"G", 9)) == 1
+    stray = records_pb2.Stray(index=2, disk_id=3, state=records_pb2.Stray.DELETING, token=1)
+    rows = {keys.strays(STRANGER): records_pb2.Strays(strays=[stray]).SerializeToString()}
+    await bench.store.commit(Mutation({}, rows, {}))
+    entry = meta_pb2.StrayEntry(blob_id=STRANGER, stray=stray)
+    await bench.call(Method.FINISH_STRAYS, meta_pb2.FinishStrays(strays=[entry]))
+    assert not bench.store.scan(b"F", b"G", 9)
+    assert not bench.store.scan(b"J", b"K", 9)
 
 
 async def test_what_was_written_since_stays(cluster: Scrubbed) -> None:

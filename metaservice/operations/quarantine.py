@@ -42,11 +42,14 @@ async def quarantine(
 ) -> scrub_pb2.QuarantineReply:
     """Note unknown fragments of a disk; answers those that have been for long enough.
 
+    None is noted while garbage is kept for the disk: that is deleted first, and may explain them.
     raises   Invalid for too many at once
     """
     if len(request.fragments) > FRAGMENTS_AT_ONCE_MAX:
         raise faults.Invalid("fragments", str(len(request.fragments)), "too many at once")
     reply = scrub_pb2.QuarantineReply()
+    prefix = keys.kept_garbage(request.disk_id, b"")
+    has_kept_garbage = bool(await transaction.scan(prefix, keys.after(prefix), 1))
     for fragment in request.fragments:
         key = keys.quarantine(request.disk_id, fragment.blob_id, fragment.index)
         owner = await transaction.get(keys.blob_owner(fragment.blob_id))
@@ -57,6 +60,8 @@ async def quarantine(
         if explained or await _has_entry(transaction, request.disk_id, fragment):
             if stored is not None:
                 transaction.delete(key)
+        elif stored is None and has_kept_garbage:
+            continue
         elif stored is None:
             transaction.put(key, keys.uint64(transaction.now_ns))
         elif int.from_bytes(stored, "big") + QUARANTINE_NS <= transaction.now_ns:

@@ -140,6 +140,21 @@ async def test_a_stray_with_an_entry_is_no_stranger(cluster: Scrubbed) -> None:
     assert (STRANGER, 2) in cluster.on[3].fragments
 
 
+async def test_nothing_is_unknown_while_garbage_is_kept_for_its_disk(cluster: Scrubbed) -> None:
+    cluster.stranger()
+    bench = cluster.bench
+    blob = records_pb2.BlobRef(blob_id=STRANGER, disk_ids=[0, 0, 3])
+    kept = records_pb2.Garbage(disk_id=3, blobs=[blob]).SerializeToString()
+    row = keys.kept_garbage(3, b"random01")
+    await bench.store.commit(Mutation({}, {row: kept}, {}))
+    bench.clock.advance(limits.GARBAGE_GRACE_S + 1)
+    await cluster.whole_pass(cluster.scrub())
+    assert not bench.store.scan(b"F", b"G", 9)
+    await bench.store.commit(Mutation({}, {row: None}, {}))
+    await cluster.whole_pass(cluster.scrub())
+    assert len(bench.store.scan(b"F", b"G", 9)) == 1
+
+
 async def test_a_finished_stray_leaves_the_quarantine(cluster: Scrubbed) -> None:
     cluster.stranger()
     bench = cluster.bench

@@ -3,6 +3,7 @@
 Method: start the app on free loopback ports and ask it over both planes.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import aiohttp
 import grpc.aio
 import pytest
 
-from cli.ports import free_port
+from cli.ports import free_port, port_trouble
 from common import faults, rpc
 from common.frames import FrameClient
 from common.keyring import KeyRing
@@ -38,9 +39,9 @@ def config(tmp_path: Path) -> MetaServiceConfig:
         directory=tmp_path / "meta",
         keyring_file=tmp_path / "keyring.json",
         cluster_id="cluster-1",
-        port=free_port(),
-        control_port=free_port(),
-        admin_port=free_port(),
+        port=(port := free_port()),
+        control_port=(control_port := free_port(taken=[port])),
+        admin_port=free_port(taken=[port, control_port]),
         region="eu-test-1",
         secret_file=tmp_path / "secret",
         profiles=(ProfileConfig("STANDARD", 2, 1),),
@@ -49,6 +50,10 @@ def config(tmp_path: Path) -> MetaServiceConfig:
 
 @asynccontextmanager
 async def running(config: MetaServiceConfig) -> AsyncIterator[MetaServiceApp]:
+    # In one process: the gRPC library closes the port of the app before a moment after it stopped.
+    async with asyncio.timeout(10):
+        while port_trouble(config.control_port):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
     app = MetaServiceApp(config, Stopper())
     try:
         await app.start()

@@ -25,7 +25,7 @@ from storagenode.store.health import Counters, DiskHealth
 from storagenode.store.identity import load_identity, save_identity
 from storagenode.store.index import Index, Tombstone, open_index, replace_index
 from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
-from storagenode.store.recover import recover_blocking
+from storagenode.store.recover import count_live, recover_blocking
 from storagenode.store.settings import DiskSettings
 from storagenode.store.verify import Verdict, buffer_bytes, verify_all_blocking
 from storagenode.store.writes import GroupWriter, Write, read_blocking, read_now
@@ -108,11 +108,11 @@ class Disk:
 
     def _recover(self) -> None:
         try:
-            self.fragment_count = recover_blocking(
-                self.extents, self.index, self.is_dead, self._mark_dead_blocking
-            )
+            recover_blocking(self.extents, self.index, self.is_dead, self._mark_dead_blocking)
         except OSError as error:
             self.fail(str(error))
+        # Of a failed disk too: what it has can be deleted, which is counted down.
+        self.fragment_count = count_live(self.extents, self.index)
 
     def is_dead(self, record: Record) -> bool:
         """Whether a record found in an extent was deleted, or written anew elsewhere since."""

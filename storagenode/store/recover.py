@@ -20,10 +20,10 @@ def recover_blocking(
     index: Index,
     is_dead: Callable[[Record], bool],
     mark_dead: Callable[[Sequence[Record]], None],
-) -> int:
-    """Bring the extents' figures and the index up to date; returns how many fragments there are.
+) -> None:
+    """Bring the index up to date; afterwards at most one extent is open. `count_live` comes next.
 
-    raises   Corrupt (the index cannot be read to its end), OSError (an extent does not sync)
+    raises   Corrupt (the index cannot be read), OSError (an extent is not read, or does not sync)
     """
     closed = index.closed_extents()
     extents.numbers_used = max(closed, default=0)
@@ -46,9 +46,7 @@ def recover_blocking(
         # their tombstones are forgotten.
         mark_dead(dead)
         log.info("scanned extent", extra={"extent": number, "fragments": found})
-    count = _count_live(extents, index)
     _close_all_but_one(extents, index)
-    return count
 
 
 def _is_known_or_whole(index: Index, extent: Extent, record: Record, table: bytes) -> bool:
@@ -70,7 +68,11 @@ def _is_known_or_whole(index: Index, extent: Extent, record: Record, table: byte
     return True
 
 
-def _count_live(extents: Extents, index: Index) -> int:
+def count_live(extents: Extents, index: Index) -> int:
+    """Set the extents' figures from the rows; returns how many fragments there are.
+
+    raises   Corrupt (the index cannot be read to its end)
+    """
     count = 0
     missing: dict[int, int] = {}
     for record in index.all():

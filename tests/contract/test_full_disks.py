@@ -5,6 +5,7 @@ the extents that are there; filled, thinned out, compacted; extents left open by
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import threading
@@ -38,6 +39,19 @@ class SmallFiles(SystemFiles):
     def space(self, folder: Path) -> tuple[int, int]:
         used = sum(path.stat().st_size for path in self.folder.rglob("*.extent"))
         return self.size_bytes, self.size_bytes - used
+
+
+class UnsyncedFiles(SmallFiles):
+    """Extents that are opened do not sync."""
+
+    def open(self, path: Path) -> ExtentFile:
+        file = super().open(path)
+
+        def fail() -> None:
+            raise OSError(errno.EIO, "sync failed")
+
+        file.sync = fail  # type: ignore[method-assign]
+        return file
 
 
 class RacingFiles(SmallFiles):
@@ -131,4 +145,19 @@ async def test_extents_left_open_by_a_killed_process_are_closed(tmp_path: Path) 
     assert [extent for extent in extents if not extent.is_closed] == [again.disk.extents.active]
     await again.delete(*range(60))
     assert list(again.disk.extents.by_number.values()) == [again.disk.extents.active]
+    await again.store.close()
+
+
+async def test_a_disk_that_fails_while_it_is_opened_knows_what_it_holds(tmp_path: Path) -> None:
+    """What is deleted there is counted down, from what there was and never below nothing."""
+    node = SmallNode(tmp_path / "disk", SmallFiles(tmp_path, 100 * MIB))
+    await node.put(1, bytes(FRAGMENT_BYTES))
+    await node.put(2, bytes(FRAGMENT_BYTES))
+    used_bytes = node.disk.used_bytes
+    await node.store.close()
+    again = SmallNode(tmp_path / "disk", UnsyncedFiles(tmp_path, 100 * MIB))
+    assert again.disk.state == "failed"
+    assert (again.disk.used_bytes, again.disk.fragment_count) == (used_bytes, 2)
+    await again.delete(1)
+    assert (again.disk.used_bytes, again.disk.fragment_count) == (used_bytes // 2, 1)
     await again.store.close()

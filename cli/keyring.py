@@ -74,10 +74,10 @@ def rotate(directory: Path, file: Path | None, prepare: bool) -> None:
     """
     path = file or ClusterFolder(directory).keyring_file
     if prepare:
-        ring = change_file(path, lambda ring: _made(ring.prepare()))
+        ring = change_file(path, KeyRing.prepare)
         click.echo(f"prepared master key: {list(ring.states())[-1]}")
     else:
-        ring = change_file(path, lambda ring: _made(ring.rotate()))
+        ring = change_file(path, KeyRing.rotate)
         click.echo(f"active master key: {ring.active_id}")
 
 
@@ -149,10 +149,6 @@ def destroy(target: Target, path: Path, key_id: str, yes: bool) -> None:
 
     change_file(path, change)
     click.echo(f"destroyed: {key_id}")
-
-
-def _made(_key_id: str) -> None:
-    """What a change of a ring returns is of no interest to `change_file`."""
 
 
 def _ask(target: Target) -> admin_pb2.MasterKeysReply:

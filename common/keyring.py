@@ -279,7 +279,7 @@ def key_id_of(wrapped: bytes) -> str:
     return wrapped[:KEY_ID_BYTES].hex()
 
 
-def change_file(path: Path, change: Callable[[KeyRing], None]) -> KeyRing:
+def change_file(path: Path, change: Callable[[KeyRing], object]) -> KeyRing:
     """Change a ring on disk; durable when this returns. Changes by several wait for one another.
 
     A crash leaves the ring of before or of after. Processes that run take up the new one.

@@ -35,9 +35,7 @@ class MetaServiceConfig:
     zone: str = ""  # what the service's machine fails with; empty: with none of the nodes' zones
     journal: Literal["on", "off"] = "on"  # commits on storage nodes too, see metadata-journal.md
     journal_copies_min: int = 1  # with fewer copies commits wait; 0: they go on, on one disk
-    journal_patience_s: float = (
-        1.0  # a journal node silent for so long, or 8 times the usual, is replaced
-    )
+    journal_patience_s: float = 1.0  # a journal node silent so long, or 8 times the usual, goes
     journal_checkpoint_bytes: int = 256 * MIB  # of commits, after which a checkpoint is stored
     journal_keep_s: float = 0.0  # older states that can be restored; costs space on the nodes
     must_exist: bool = False  # refuse to start on an empty directory: metadata was lost

@@ -19,7 +19,7 @@ from metaservice.journal.blobs import BlobKeeper
 from metaservice.journal.checkpoint import read_checkpoint
 from metaservice.journal.group import Body, SegmentKey
 from metaservice.journal.register import Peers, names_of, recovery_quorum
-from metaservice.journal.tail import read_some
+from metaservice.journal.tail import read_on
 from metaservice.journal.writer import HEADER, POSITION
 from metaservice.kv.interface import Row
 from proto import journal_pb2
@@ -220,23 +220,13 @@ class Recovery:
         self, segment: journal_pb2.Segment, sequence: int, end: int
     ) -> AsyncIterator[tuple[int, Body]]:
         key = SegmentKey.unwrap(segment.segment_id, segment.wrapped_key, self._ring)
-        for name in sorted(segment.nodes, key=lambda name: name not in self._replies):
-            while sequence < end:
-                request = journal_pb2.Read(
-                    cluster_id=self._cluster_id,
-                    segment_id=segment.segment_id,
-                    from_sequence=sequence,
-                )
-                try:
-                    bodies = await read_some(self._peers, name, key, request)
-                except faults.Fault as fault:
-                    log.warning("%s: %s", name, fault)
-                    break
-                if not bodies:
-                    break
-                for body in bodies[: end - sequence]:
-                    yield sequence, body
-                    sequence += 1
+        names = sorted(segment.nodes, key=lambda name: name not in self._replies)
+        begin = journal_pb2.Read(
+            cluster_id=self._cluster_id, segment_id=segment.segment_id, from_sequence=sequence
+        )
+        async for body in read_on(self._peers, [(name, end) for name in names], key, begin):
+            yield sequence, body
+            sequence += 1
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ group that was under way when the process ended: to apply that one is right as w
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from common import faults
 from common.checksum import crc32c
@@ -22,7 +22,32 @@ READ_S = 10.0
 Rows = dict[bytes, bytes | None]
 
 
-async def read_some(
+async def read_on(
+    peers: Peers, nodes: Iterable[tuple[str, int]], key: SegmentKey, begin: journal_pb2.Read
+) -> AsyncIterator[Body]:
+    """Records from a sequence on; where one node ends or fails, the next one goes on.
+
+    nodes   names, each with the end up to which it is asked
+    """
+    sequence = begin.from_sequence
+    for name, end in nodes:
+        while sequence < end:
+            request = journal_pb2.Read(
+                cluster_id=begin.cluster_id, segment_id=begin.segment_id, from_sequence=sequence
+            )
+            try:
+                bodies = await _read_some(peers, name, key, request)
+            except faults.Fault as fault:
+                log.warning("%s: %s", name, fault)
+                break
+            if not bodies:
+                break
+            for body in bodies[: end - sequence]:
+                yield body
+                sequence += 1
+
+
+async def _read_some(
     peers: Peers, name: str, key: SegmentKey, request: journal_pb2.Read
 ) -> list[Body]:
     """Records from a sequence on, as one node has them; none at the end. raises Fault"""
@@ -69,26 +94,16 @@ class Tail:
             return rows, end
         segment = self._header.segments[-1]
         key = SegmentKey.unwrap(segment.segment_id, segment.wrapped_key, self._ring)
-        for name in sorted(self._ends, key=lambda name: -self._ends[name]):
-            while at < self._ends[name]:
-                request = journal_pb2.Read(
-                    cluster_id=self._header.cluster_id,
-                    segment_id=segment.segment_id,
-                    from_sequence=at,
-                )
-                try:
-                    bodies = await read_some(self._peers, name, key, request)
-                except faults.Fault as fault:
-                    log.warning("%s: %s", name, fault)
-                    break
-                if not bodies:
-                    break
-                for body in bodies:
-                    at += 1
-                    group.update(body.rows)
-                    if not body.has_more:
-                        rows.update(group)
-                        group, end = {}, at
+        begin = journal_pb2.Read(
+            cluster_id=self._header.cluster_id, segment_id=segment.segment_id, from_sequence=at
+        )
+        nodes = sorted(self._ends.items(), key=lambda node: -node[1])
+        async for body in read_on(self._peers, nodes, key, begin):
+            at += 1
+            group.update(body.rows)
+            if not body.has_more:
+                rows.update(group)
+                group, end = {}, at
         if at < min(self._ends.values()):
             raise faults.Unavailable("the end of the journal cannot be read now")
         return rows, end

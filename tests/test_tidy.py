@@ -63,7 +63,13 @@ def test_generated_stubs_are_current() -> None:
     run("tools.generate_stubs", "--check")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def modules_of_tests() -> list[Path]:
+    return sorted((ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "path", modules() + modules_of_tests(), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_sizes(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= FILE_LINES_MAX

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -63,6 +64,17 @@ def master_keys_of(cluster: Cluster) -> set[str]:
     return found
 
 
+def put_parts(s3: Any, parts: list[bytes], first: int) -> None:
+    """An object of parts whose numbers begin at `first`."""
+    upload = s3.create_multipart_upload(Bucket="plain", Key="parts", ContentType="text/x-parts")
+    name = {"Bucket": "plain", "Key": "parts", "UploadId": upload["UploadId"]}
+    listed = [
+        {"PartNumber": n, "ETag": s3.upload_part(**name, PartNumber=n, Body=body)["ETag"]}
+        for n, body in enumerate(parts, first)
+    ]
+    s3.complete_multipart_upload(**name, MultipartUpload={"Parts": listed})
+
+
 def test_a_namespace_comes_back_from_headers(cluster: Cluster) -> None:
     s3 = cluster.s3()
     for name in ("plain", "versions"):
@@ -78,18 +90,7 @@ def test_a_namespace_comes_back_from_headers(cluster: Cluster) -> None:
     for body in (b"1" * 20_000, b"2" * 20_000):
         s3.put_object(Bucket="versions", Key="key", Body=body)
     parts = [os.urandom(5 * MIB), os.urandom(3 * MIB)]
-    upload = s3.create_multipart_upload(Bucket="plain", Key="parts", ContentType="text/x-parts")
-    name = {"Bucket": "plain", "Key": "parts", "UploadId": upload["UploadId"]}
-    etags = [
-        s3.upload_part(**name, PartNumber=number, Body=body)["ETag"]
-        for number, body in enumerate(parts, 3)
-    ]
-    s3.complete_multipart_upload(
-        **name,
-        MultipartUpload={
-            "Parts": [{"PartNumber": n, "ETag": etag} for n, etag in enumerate(etags, 3)]
-        },
-    )
+    put_parts(s3, parts, first=3)
     before = {key: s3.head_object(Bucket="plain", Key=key) for key in (*bodies, "parts")}
     old = retire_master_key(cluster)
     cluster.stop()

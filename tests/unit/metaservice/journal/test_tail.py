@@ -6,7 +6,6 @@ of a running engine's folder takes the place of the folder, some groups later.
 """
 
 import shutil
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,7 @@ import pytest
 from common import faults
 from metaservice.kv.interface import CommitOutcome, Mutation
 from tests.support.journal import FakeNodes
-from tests.unit.metaservice.journal.test_journal import Service, lives, quick
-
-__all__ = ["lives", "quick"]  # fixtures
-Begin = Callable[..., Awaitable[Service]]
+from tests.support.journal_service import Begin, Service
 
 
 async def forget_groups(life: Service, folder: Path, count: int) -> None:

@@ -24,6 +24,7 @@ RSS_KIB_MAX = {"gateway": 900 * 1024, "metaservice": 900 * 1024}
 RSS_KIB_DEFAULT_MAX = 600 * 1024
 DESCRIPTORS_MAX = 400
 DESCRIPTORS_GROWTH_PER_HOUR_MAX = 40
+DESCRIPTORS_STEP = 16  # connections of one more burst are no leak
 DISK_WARM_S = 900.0  # deleted data stays for the grace, then leaves with compaction
 DISK_GROWTH_MIB_PER_HOUR_MAX = 512
 KINDS = ("extents", "journal", "index", "meta", "logs")  # folders that are told apart
@@ -138,7 +139,8 @@ class Inspection:
                 if slope > RSS_GROWTH_KIB_PER_HOUR_MAX and grown_kib > RSS_STEP_KIB:
                     words.append(f"{name} ({pid}) grows by {slope / 1024:.0f} MiB an hour")
                 slope = _slope_per_hour([(s.at_s, float(s.descriptors)) for s in warm])
-                if slope > DESCRIPTORS_GROWTH_PER_HOUR_MAX:
+                grown = slope * (warm[-1].at_s - warm[0].at_s) / 3600
+                if slope > DESCRIPTORS_GROWTH_PER_HOUR_MAX and grown > DESCRIPTORS_STEP:
                     words.append(f"{name} ({pid}) opens {slope:.0f} descriptors more an hour")
         sums = [(at_s, float(sum(mib.values()))) for at_s, mib in self.disk_mib]
         late = [point for point in sums if point[0] >= DISK_WARM_S]

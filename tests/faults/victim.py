@@ -53,6 +53,7 @@ class Victim(Cluster):
         self.shim: Shim | None = None
         self.network: Network | None = None
         self._frozen: set[int] = set()
+        self._ending: set[int] = set()  # processes that were told to end
         self._armed: set[str] = set()
         self.settings = ""  # settings.toml of a cluster that is not there yet
         self.copies: dict[str, Path] = {}  # of disks, by node
@@ -218,6 +219,7 @@ class Victim(Cluster):
         for name, pid in self.pids().items():
             if name in names and _signal(pid, number):
                 self.ended[name] += 1
+                self._ending.add(pid)
 
     def wait_ended(self, name: str) -> None:
         """Wait until a process that was killed is gone."""
@@ -253,11 +255,19 @@ class Victim(Cluster):
             self.shim.heal()
         if self.network is not None:
             self.network.heal()
+        self._wait_ended()
         if (self.data / "cluster.json").exists() and self.cluster_folder.supervisor() is None:
             self.start()
             if self.network is not None and self._ports != self.cluster_folder.load().ports:
                 self.network.stop()
                 self._lay_network()
+
+    def _wait_ended(self) -> None:
+        """Wait for those that still drain: they answer, and their end belongs to its cause."""
+        deadline_s = time.monotonic() + HEALTHY_S
+        while any(not _is_gone(pid) for pid in self._ending) and time.monotonic() < deadline_s:
+            time.sleep(POLL_S)
+        self._ending.clear()
 
     def expect_end(self, name: str) -> None:
         """A process may end once more without anybody's signal."""

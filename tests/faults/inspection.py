@@ -14,6 +14,7 @@ from tests.faults.victim import Victim
 
 ENDED = re.compile(r"^(\S+) (was killed by signal \d+|ended .*): starting it again$")
 CRITICAL = ("critical",)
+STARTS_AGAIN = "the service starts again with them"  # commits of a life before, in its journal
 # Caches fill, and pools of buffers grow by steps of several MiB when more is in flight than ever
 # before: a process is judged after its first minutes, if it lives long enough to tell a slope.
 WARM_S = 480.0
@@ -88,6 +89,7 @@ class Inspection:
             return
         if entry.get("level") in CRITICAL:
             self.criticals[f"{process}: {entry.get('message')}"] += 1
+            self.victim.ended[process] += STARTS_AGAIN in str(entry.get("message"))
         if exception := entry.get("exception"):
             words = _last_of(str(exception))
             counter = self.excused if is_excused else self.tracebacks

@@ -1,11 +1,12 @@
 """What disks say of themselves, as sentences of `ostraka status`."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from proto import admin_pb2, records_pb2
 
 CONDITIONS = {
-    "failed": "has failed a write or sync: restart its node once the disk is well",
+    "failed": "has failed (WHY): its node tries it again WHEN",
     "hung": "does not answer its node: what it holds is read from others",
     "rebuilding": "rebuilds its index from its extents: it takes nothing new meanwhile",
     "slow": "lets its node wait: it takes nothing new meanwhile",
@@ -18,8 +19,15 @@ def condition_words(disk: records_pb2.Disk) -> str:
     if disk.state in (records_pb2.Disk.READ_ONLY, records_pb2.Disk.FAILED):
         words = CONDITIONS.get(disk.condition)
         if words is not None:
-            return f"disk {disk.disk_id} {words}"
+            words = words.replace("WHY", disk.failure or "no reason told")
+            return f"disk {disk.disk_id} {words.replace('WHEN', _when(disk.next_trial_ns))}"
     return f"disk {disk.disk_id} is {records_pb2.Disk.State.Name(disk.state).lower()}"
+
+
+def _when(time_ns: int) -> str:
+    if not time_ns:
+        return "in a moment"
+    return f"at {datetime.fromtimestamp(time_ns // 10**9, UTC):%H:%M:%S} UTC"
 
 
 def damage_problems(disks: Iterable[records_pb2.Disk], away: set[str]) -> list[str]:

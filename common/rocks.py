@@ -38,6 +38,11 @@ LOG_FILES_MAX = 4
 # A run of deleted rows makes scans slow until it is compacted: compact files with many of them.
 DELETIONS_WINDOW = 4096
 DELETIONS_TRIGGER = 1024
+# What the engine says of a disk that may answer in a moment, or is in use: not of damaged data.
+PASSING = (
+    "Input/output error", "No space left", "Resource temporarily unavailable",
+    "Too many open files", "Read-only file system", "lock hold by current process",
+)  # fmt: skip
 Row = tuple[bytes, bytes]
 
 
@@ -104,12 +109,18 @@ class RocksDatabase:
         cache_bytes: int = 64 * limits.MIB,
         write_buffer_bytes: int = 64 * limits.MIB,
     ) -> None:
-        """Open or create. raises Corrupt if the stored data cannot be trusted."""
+        """Open or create.
+
+        raises   Corrupt if the stored data cannot be trusted; Unavailable if it could not be read
+                 now, or somebody else has it open: nothing is known of the data
+        """
         self.folder = folder
         try:
             make_durable_folder(folder)  # the binding does not sync the name of its folder
             self._database = self._open(_options(cache_bytes, write_buffer_bytes))
         except Exception as error:  # the binding raises bare Exception for every failure
+            if any(words in str(error) for words in PASSING):
+                raise faults.Unavailable(f"open failed: {error}") from error
             raise faults.Corrupt("database", str(folder), str(error)) from error
         self._write_options = WriteOptions()
 

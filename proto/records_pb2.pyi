@@ -809,6 +809,8 @@ class Disk(_message.Message):
     SCRUB_FINISHED_NS_FIELD_NUMBER: _builtins.int
     SCRUB_SHARE_FIELD_NUMBER: _builtins.int
     READ_ERRORS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    NEXT_TRIAL_NS_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
     FORGOTTEN_FIELD_NUMBER: _builtins.int
     WAS_LOST_FIELD_NUMBER: _builtins.int
@@ -829,6 +831,10 @@ class Disk(_message.Message):
     scrub_finished_ns: _builtins.int
     scrub_share: _builtins.float
     read_errors: _builtins.int
+    failure: _builtins.str
+    """why it has failed; empty: it has not"""
+    next_trial_ns: _builtins.int
+    """when its node opens it again; 0: it does not"""
     gone: _builtins.bool
     """FAILED because its node runs without it"""
     forgotten: _builtins.bool
@@ -852,13 +858,15 @@ class Disk(_message.Message):
         scrub_finished_ns: _builtins.int = ...,
         scrub_share: _builtins.float = ...,
         read_errors: _builtins.int = ...,
+        failure: _builtins.str = ...,
+        next_trial_ns: _builtins.int = ...,
         gone: _builtins.bool = ...,
         forgotten: _builtins.bool = ...,
         was_lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "condition", b"condition", "damaged_fragments", b"damaged_fragments", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "forgotten", b"forgotten", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "gone", b"gone", "node_name", b"node_name", "read_errors", b"read_errors", "scrub_finished_ns", b"scrub_finished_ns", "scrub_share", b"scrub_share", "state", b"state", "used_bytes", b"used_bytes", "was_lost", b"was_lost", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "condition", b"condition", "damaged_fragments", b"damaged_fragments", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "failure", b"failure", "forgotten", b"forgotten", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "gone", b"gone", "next_trial_ns", b"next_trial_ns", "node_name", b"node_name", "read_errors", b"read_errors", "scrub_finished_ns", b"scrub_finished_ns", "scrub_share", b"scrub_share", "state", b"state", "used_bytes", b"used_bytes", "was_lost", b"was_lost", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -548,6 +548,8 @@ class DiskStatus(_message.Message):
     SCRUB_FINISHED_NS_FIELD_NUMBER: _builtins.int
     SCRUB_SHARE_FIELD_NUMBER: _builtins.int
     READ_ERRORS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    NEXT_TRIAL_NS_FIELD_NUMBER: _builtins.int
     MEAN_CALL_US_FIELD_NUMBER: _builtins.int
     disk_id: _builtins.int
     disk_uuid: _builtins.bytes
@@ -578,6 +580,10 @@ class DiskStatus(_message.Message):
     """how much of the pass is done"""
     read_errors: _builtins.int
     """since start"""
+    failure: _builtins.str
+    """why it has failed; empty: it has not"""
+    next_trial_ns: _builtins.int
+    """when it is opened again; 0: it is not"""
     mean_call_us: _builtins.int
     """of the last calls to the disk"""
     def __init__(
@@ -601,11 +607,13 @@ class DiskStatus(_message.Message):
         scrub_finished_ns: _builtins.int = ...,
         scrub_share: _builtins.float = ...,
         read_errors: _builtins.int = ...,
+        failure: _builtins.str = ...,
+        next_trial_ns: _builtins.int = ...,
         mean_call_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "capacity_bytes", b"capacity_bytes", "condition", b"condition", "damaged_fragments", b"damaged_fragments", "dead_bytes", b"dead_bytes", "direct_io", b"direct_io", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "mean_call_us", b"mean_call_us", "path", b"path", "read_errors", b"read_errors", "scrub_finished_ns", b"scrub_finished_ns", "scrub_pass", b"scrub_pass", "scrub_share", b"scrub_share", "state", b"state", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "bytes_written", b"bytes_written", "capacity_bytes", b"capacity_bytes", "condition", b"condition", "damaged_fragments", b"damaged_fragments", "dead_bytes", b"dead_bytes", "direct_io", b"direct_io", "disk_id", b"disk_id", "disk_uuid", b"disk_uuid", "failure", b"failure", "fragment_count", b"fragment_count", "free_bytes", b"free_bytes", "mean_call_us", b"mean_call_us", "next_trial_ns", b"next_trial_ns", "path", b"path", "read_errors", b"read_errors", "scrub_finished_ns", b"scrub_finished_ns", "scrub_pass", b"scrub_pass", "scrub_share", b"scrub_share", "state", b"state", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,6 +30,8 @@ from storagenode.store.disk import Disk
 from storagenode.store.files import SystemFiles
 from storagenode.store.fragment_store import FragmentStore
 from storagenode.store.rebuild import rebuild
+from storagenode.store.reopen import STEP_S as REOPEN_S
+from storagenode.store.reopen import Reopener
 from storagenode.store.scrub import STEP_S, Scrubber, ScrubSettings
 from storagenode.store.settings import DiskSettings
 
@@ -129,6 +131,8 @@ class StorageNodeApp:
         for number, (disk, scrubber) in enumerate(self._scrubbers.items(), 1):
             self._supervisor.add(f"scrub-{number}", STEP_S, scrubber.step)
             self._supervisor.add(f"rebuild-{number}", REBUILD_S, partial(self._rebuild, disk))
+            reopener = Reopener(disk, self._store, scrubber, self._clock)
+            self._supervisor.add(f"reopen-{number}", REOPEN_S, reopener.step)
         self._supervisor.add("journal_scrub", SCRUB_S, self._journal.scrub)
         await self._supervisor.start()
         log.info("storage node is up", extra={"address": self._address})
@@ -186,6 +190,8 @@ class StorageNodeApp:
             scrub_finished_ns=status.scrub_finished_ns,
             scrub_share=status.scrub_share,
             read_errors=status.read_errors,
+            failure=status.failure,
+            next_trial_ns=status.next_trial_ns,
         )
 
     async def _watch(self) -> None:

@@ -109,6 +109,8 @@ def disk_status(disk: Disk, scrubber: Scrubber | None = None) -> storage_pb2.Dis
         condition=disk.condition,
         damaged_fragments=len(disk.damaged),
         read_errors=disk.health.read_errors,
+        failure=disk.failure,
+        next_trial_ns=disk.next_trial_ns if disk.failure else 0,
         mean_call_us=int(disk.health.mean_s * 1e6),
     )
     if scrubber is not None:

@@ -15,8 +15,9 @@ from metaservice.transaction import Transaction
 from proto import admin_pb2, meta_pb2, records_pb2
 
 HeardField = Literal[
-    "condition", "damaged_fragments", "scrub_finished_ns", "scrub_share", "read_errors"
-]
+    "condition", "damaged_fragments", "scrub_finished_ns", "scrub_share", "read_errors", "failure",
+    "next_trial_ns",
+]  # fmt: skip
 EPOCH = keys.single("topology_epoch")
 CLUSTER_ID = keys.single("cluster_id")
 REGION = keys.single("region")
@@ -30,6 +31,8 @@ HEARD_ONLY: tuple[HeardField, ...] = (
     "scrub_finished_ns",
     "scrub_share",
     "read_errors",
+    "failure",
+    "next_trial_ns",
 )
 # A node that came back a second time within RETURNS_KEPT_S is trusted with moved fragments only
 # after so long, doubled with every return: one that comes and goes does not make data do so too.

@@ -33,8 +33,12 @@ class Compactor:
         raises   Full (nothing is lost: the extent stays), Unavailable
         """
         disk = self._disk
-        if disk.is_rebuilding:
-            return 0  # what is live is not known
+        if disk.is_rebuilding or disk.failure:
+            return 0  # what is live is not known, or nothing can be written
+        with disk.in_use():
+            return await self._empty_one(disk)
+
+    async def _empty_one(self, disk: Disk) -> int:
         given_back = await disk.drop_empty_extents()
         sparse = [
             extent
@@ -78,7 +82,7 @@ class Compactor:
                     header = moved.encode_header(identity)
                     buffer.view[: len(header)] = header
                     await disk.write(Write(target, offset, [buffer.view]))
-                    is_moved = await disk.run_in_order(disk.repoint_blocking, record, moved, table)
+                    is_moved = await disk.run_in_order(disk.index.repoint, record, moved, table)
             finally:
                 buffer.release()
         finally:

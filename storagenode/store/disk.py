@@ -1,16 +1,18 @@
 """One disk of a node: identity, extents, index, writing in groups, reading, deleting, space.
 
 One thread writes fragments and deletes them, in groups (`writes.py`). A failed write or sync
-poisons the disk: it acknowledges nothing more until the process starts again and reads what is
-really there. source  the fsync behaviour of Linux: after a failure the dirty pages
+poisons the disk: it acknowledges nothing more until it was closed, opened again and what is really
+there was read (`reopen.py`). source  the fsync behaviour of Linux: after a failure the dirty pages
 may be marked clean, so a second fsync proves nothing.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from prometheus_client import Counter
@@ -20,12 +22,12 @@ from common.buffers import Buffer, BufferPool
 from common.clock import Clock
 from storagenode.store.deletes import GroupDeleter
 from storagenode.store.extents import Extent, Extents, as_fault
-from storagenode.store.files import PAGE, Files, align
+from storagenode.store.files import PAGE, Files
 from storagenode.store.health import Counters, DiskHealth
 from storagenode.store.identity import load_identity, save_identity
-from storagenode.store.index import Index, Tombstone, open_index, replace_index
-from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header
-from storagenode.store.recover import count_live, recover_blocking
+from storagenode.store.index import ClosedIndex, Tombstone, replace_index
+from storagenode.store.opening import INDEX_DAMAGED, Opened, nothing_open, open_blocking
+from storagenode.store.record import Record
 from storagenode.store.settings import DiskSettings
 from storagenode.store.verify import Verdict, buffer_bytes, verify_all_blocking
 from storagenode.store.writes import GroupWriter, Write, read_blocking, read_now
@@ -34,7 +36,8 @@ log = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 Row = tuple[Record, bytes]
 
-INDEX_DAMAGED = Counter("ostraka_index_damaged", "Indexes of disks that could not be read")
+FAILURES = Counter("ostraka_disk_failures", "Times that a disk has failed", ["disk"])
+DRAIN_S = 0.1  # between looks at whether a failed disk is still used
 DAMAGED_MAX = 10_000
 BORROWED_SHARE_MAX = 0.75  # of the reserve, by moves; the journal may take more
 TOMBSTONE_KEEP_NS = 7 * 86_400 * 10**9
@@ -58,28 +61,19 @@ class Disk:
         self._scrubber = ThreadPoolExecutor(1, "disk-scrub")
         files.make_folder(settings.folder)
         self.identity = load_identity(files, settings.folder)
-        self.extents = Extents(files, settings.folder / "extents", settings.extent_bytes)
-        self.index = self._open_index()
-        self.fragment_count = 0
         self.health = DiskHealth(clock)
         self.damaged: dict[tuple[bytes, int], str] = {}  # found bad, not yet deleted; and why
         self.reports: deque[tuple[bytes, int, str]] = deque(maxlen=DAMAGED_MAX)
-        self._state = "up"
-        if not self.is_rebuilding:
-            try:
-                self._recover()
-            except faults.Corrupt as corrupt:  # it could be opened, and not be read to its end
-                if not settings.rebuilds_later:
-                    raise
-                self._doubt(corrupt)
         self._deleter = GroupDeleter(
-            self._writer, self.health, lambda: self.index, self._mark_dead_blocking
-        )
-        self._group_writer = GroupWriter(
-            self._writer, self.health, self.counters, self._put_rows, self.fail
+            self._writer,
+            self.health,
+            lambda: self.index,
+            lambda records: self._mark_dead_blocking(self.extents, records),
         )
         self._rolling: asyncio.Task[None] | None = None
-        self._is_borrowed = False  # the active extent lies in the reserve: for moves only
+        self._uses = 0
+        self.next_trial_ns = 0  # of a failed disk, by the wall clock; see reopen.py
+        self._begin(self._open_blocking())
         self._save_identity(is_clean=False)
 
     # --- opening ------------------------------------------------------------------------------
@@ -94,33 +88,60 @@ class Disk:
             self.identity.cluster_id, self.identity.disk_id = cluster_id, disk_id
             self._save_identity(is_clean=False)
 
-    def _open_index(self) -> Index:
-        folder = self.settings.folder / "index"
-        self.is_rebuilding = False
-        try:
-            return open_index(self._files, folder)
-        except faults.Corrupt as corrupt:
-            INDEX_DAMAGED.inc()
-            log.error("the index is lost and will be rebuilt from the extents: %s", corrupt)
-            self.is_rebuilding = self.settings.rebuilds_later
-            self._files.set_aside(folder, f"index.broken-{self._clock.now_ns()}")
-            return Index(folder)
+    def _open_blocking(self) -> Opened:
+        return open_blocking(self.settings, self._files, self._clock, self._mark_dead_blocking)
 
-    def _recover(self) -> None:
-        try:
-            recover_blocking(self.extents, self.index, self.is_dead, self._mark_dead_blocking)
-        except OSError as error:
-            self.fail(str(error))
-        # Of a failed disk too: what it has can be deleted, which is counted down.
-        self.fragment_count = count_live(self.extents, self.index)
+    def _begin(self, opened: Opened) -> None:
+        """Work with what was opened, from now on."""
+        self.extents, self.index, self.failure = opened.extents, opened.index, ""
+        self.is_rebuilding, self.fragment_count = opened.is_rebuilding, opened.fragment_count
+        self._state = "up"
+        self._is_borrowed = False  # the active extent lies in the reserve: for moves only
+        self._group_writer = GroupWriter(
+            self._writer,
+            self.health,
+            self.counters,
+            lambda rows: self.index.put_all(rows),
+            self.fail,
+        )
+        if opened.failure:
+            self.fail(opened.failure)
 
-    def is_dead(self, record: Record) -> bool:
-        """Whether a record found in an extent was deleted, or written anew elsewhere since."""
-        tombstone = self.index.tombstone(record.blob_id, record.index)
-        if tombstone is not None and tombstone.deleted_ns >= record.written_ns:
-            return True
-        known = self.index.get(record.blob_id, record.index)
-        return known is not None and known[0].written_ns > record.written_ns
+    async def withdraw(self) -> None:
+        """Close a disk that has failed; when this returns nothing uses it any more.
+
+        Until it is opened again nothing can be read from it, and nothing deleted.
+        """
+        assert self._state == "failed", "withdrawn while it is used"
+        old = Opened(self.extents, self.index)
+        nothing = nothing_open(self.settings, self._files, self.failure)
+        self._group_writer.stop(self.failure)
+        self.extents, self.index = nothing.extents, nothing.index  # for all that comes from now on
+        await self._group_writer.wait_idle()
+        await self._deleter.wait_idle()
+        while self._uses or self._rolling or any(e.readers for e in old.extents.by_number.values()):
+            await self._clock.sleep(DRAIN_S)
+        await self.run_in_order(partial(old.close, is_synced=False))
+        self.damaged.clear()
+
+    async def open_again(self) -> None:
+        """Open a disk that was withdrawn; `failure` says whether it helped. raises Corrupt"""
+        self._begin(await self.run_in_order(self._open_blocking))
+        if not self.failure:
+            await self.run_in_order(partial(self._save_identity, is_clean=False))
+
+    async def probe(self) -> None:
+        """Write and read a little. raises OSError"""
+        await self.run_scrub(self._files.probe, self.settings.folder)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Around work that goes on with extents or rows it has found before."""
+        self._uses += 1
+        try:
+            yield
+        finally:
+            self._uses -= 1
 
     @property
     def condition(self) -> str:
@@ -197,6 +218,7 @@ class Disk:
                 self._rolling = self._loop.create_task(self._roll(record_bytes, move_bytes))
             rolling = self._rolling
             await asyncio.shield(rolling)
+            self.check_up()
         if not move_bytes:
             if self._is_borrowed and self._room_bytes < 0:
                 self._fill_up()
@@ -247,17 +269,19 @@ class Disk:
 
     def close_if_done(self, extent: Extent) -> None:
         """Close an extent that takes nothing more and has nothing under way."""
-        if extent is not self.extents.active and not extent.open_writes and not extent.is_closed:
+        extents = self.extents
+        if extents.by_number.get(extent.number) is not extent:
+            return  # of before the disk was opened again
+        if extent is not extents.active and not extent.open_writes and not extent.is_closed:
             extent.is_closed = True
             self.close_extent(extent.number)
 
     def close_extent(self, number: int) -> None:
         """Let the index say that an extent needs no scan, after what is being written to it."""
-        closing = self._loop.run_in_executor(self._writer, self._close_extent_blocking, number)
+        closing = self._loop.run_in_executor(
+            self._writer, lambda: self.index.close_extent_blocking(number)
+        )
         closing.add_done_callback(self._closed_extent)
-
-    def _close_extent_blocking(self, number: int) -> None:
-        self.index.close_extent_blocking(number)
 
     def _closed_extent(self, closing: "asyncio.Future[None]") -> None:
         error = None if closing.cancelled() else closing.exception()
@@ -271,13 +295,12 @@ class Disk:
         self._group_writer.add(write)
         return write.done
 
-    def _put_rows(self, rows: list[Row]) -> None:
-        self.index.put_all(rows)
-
     def fail(self, why: str) -> None:
-        """Acknowledge nothing more in this life of the process."""
-        log.critical("the disk has failed: %s", why, extra={"disk": str(self.settings.folder)})
-        self._state = "failed"
+        """Acknowledge nothing more until the disk was opened again."""
+        if self._state != "failed":
+            FAILURES.labels(str(self.identity.disk_id)).inc()
+            log.critical("the disk has failed: %s", why, extra={"disk": str(self.settings.folder)})
+            self._state, self.failure = "failed", why
 
     def is_deleting(self, blob_id: bytes, index: int) -> bool:
         """Whether a fragment is being deleted: it cannot be written meanwhile."""
@@ -298,6 +321,8 @@ class Disk:
         raises   Unavailable, Corrupt, NotFound("fragment")
         """
         extent = self.extents.by_number.get(record.extent)
+        if extent is None and self.failure:
+            raise faults.Unavailable(f"the disk has failed: {self.failure}")
         if extent is None:
             raise faults.NotFound("fragment", record.blob_id.hex(), "extent is missing")
         size = sum(length for _, length in places)
@@ -323,18 +348,6 @@ class Disk:
             extent.readers -= 1
         self.counters.bytes_read += size
         return buffer
-
-    async def read_identity(self, record: Record) -> bytes:
-        """What a fragment's header says of its object. raises Corrupt, NotFound, Unavailable"""
-        size = min(align(record.header_bytes), HEADER_READ_BYTES)
-        buffer = await self.read(record, [(record.offset, size)])
-        try:
-            found = decode_header(buffer.view, record.extent, record.offset)
-            if found != record:
-                raise faults.Corrupt("fragment header", record.blob_id.hex(), "not as indexed")
-            return record.identity_of(buffer.view)
-        finally:
-            buffer.release()
 
     async def verify(self, *rows: tuple[Record, bytes]) -> list[Verdict]:
         """Judge fragments by what is on the medium, in one go, beside everything else."""
@@ -385,16 +398,13 @@ class Disk:
         self.is_rebuilding = True
         return faults.Unavailable("the disk's index is damaged")
 
-    def is_explained(self, record: Record) -> bool:
-        """Whether the index says why a fragment found in an extent is there: a row, a tombstone."""
-        name = (record.blob_id, record.index)
-        return self.lookup(*name) is not None or self.index.tombstone(*name) is not None
-
     async def set_index_aside(self) -> None:
         """Give up an index that cannot be trusted and begin an empty one, with its tombstones."""
         await self.run_in_order(self._set_index_aside_blocking)
 
     def _set_index_aside_blocking(self) -> None:
+        if isinstance(self.index, ClosedIndex):
+            raise faults.Unavailable("the disk has failed and is not open")
         name = f"index.broken-{self._clock.now_ns()}"
         folder = self.settings.folder / "index"
         self.index = replace_index(self._files, self.index, folder, name)
@@ -426,37 +436,28 @@ class Disk:
         # Never before what is deleted was written, whatever the clock did since.
         now_ns = max(self._clock.now_ns(), *(record.written_ns for record in records), 0)
         tombstone = Tombstone(now_ns, may_return, fence)
-        try:
-            deleted = await self._deleter.delete(records, others, tombstone)
-        except faults.Corrupt as corrupt:
-            raise self._doubt(corrupt) from corrupt
-        for record in deleted:
-            self.damaged.pop((record.blob_id, record.index), None)
-            extent = self.extents.by_number.get(record.extent)
-            if extent is not None:
-                extent.live_bytes -= record.record_bytes
-            self.fragment_count -= 1
-        await self.drop_empty_extents()
+        with self.in_use():
+            try:
+                deleted = await self._deleter.delete(records, others, tombstone)
+            except faults.Corrupt as corrupt:
+                raise self._doubt(corrupt) from corrupt
+            for record in deleted:
+                self.damaged.pop((record.blob_id, record.index), None)
+                extent = self.extents.by_number.get(record.extent)
+                if extent is not None:
+                    extent.live_bytes -= record.record_bytes
+                self.fragment_count -= 1
+            await self.drop_empty_extents()
         return len(deleted)
-
-    def repoint_blocking(self, record: Record, moved: Record, table: bytes) -> bool:
-        """Let the index name a fragment's new place, unless it was deleted meanwhile."""
-        known = self.index.get(record.blob_id, record.index)
-        if known is None or known[0] != record:
-            return False
-        self.index.put(moved, table)
-        return True
 
     async def run_in_order(self, work: Callable[..., ResultT], *values: Any) -> ResultT:
         """Do blocking work in the thread that writes and deletes, between two groups."""
         return await self._loop.run_in_executor(self._writer, work, *values)
 
-    def _mark_dead_blocking(self, records: Iterable[Record]) -> None:
-        if self._state == "failed":
-            return
+    def _mark_dead_blocking(self, extents: Extents, records: Iterable[Record]) -> None:
         try:
             with self._pool.take_now(PAGE) as buffer:
-                self.extents.mark_dead_blocking(records, buffer.view)
+                extents.mark_dead_blocking(records, buffer.view)
         except OSError as error:
             # The tombstone is durable already; the mark only helps a rebuild without index.
             log.warning("a deleted fragment could not be marked: %s", error)
@@ -475,6 +476,8 @@ class Disk:
 
     def trim(self) -> None:
         """Forget old tombstones."""
+        if self._state == "failed":
+            return
         self.index.trim_tombstones(self._clock.now_ns() - TOMBSTONE_KEEP_NS)
 
     async def close(self) -> None:

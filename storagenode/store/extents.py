@@ -1,5 +1,6 @@
 """The extents of one disk: space handed out contiguously, extents found, scanned and removed."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from storagenode.store.record import (
     decode_header,
     decode_trailer,
 )
+
+log = logging.getLogger(__name__)
 
 SCAN_BYTES = 1024 * 1024
 
@@ -34,17 +37,28 @@ class Extent:
 class Extents:
     """Extents in a folder, one of them open for new fragments."""
 
-    def __init__(self, files: Files, folder: Path, extent_bytes: int) -> None:
+    def __init__(
+        self, files: Files, folder: Path, extent_bytes: int, *, opens: bool = True
+    ) -> None:
+        """opens   those that are there. raises OSError, with none left open"""
         self._files = files
         self._folder = folder
         self.extent_bytes = extent_bytes
         self.by_number: dict[int, Extent] = {}
         self.active: Extent | None = None
         self.numbers_used = 0  # by extents that are not there any more, and may be named still
-        files.make_folder(folder)
-        for path in files.list(folder, "*.extent"):
-            number = int(path.stem)
-            self.by_number[number] = Extent(number, path, files.open(path))
+        if opens:
+            self._open()
+
+    def _open(self) -> None:
+        self._files.make_folder(self._folder)
+        try:
+            for path in self._files.list(self._folder, "*.extent"):
+                number = int(path.stem)
+                self.by_number[number] = Extent(number, path, self._files.open(path))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def free_bytes(self) -> int:
@@ -104,7 +118,10 @@ class Extents:
     def close(self) -> None:
         """Close all files."""
         for extent in self.by_number.values():
-            extent.file.close()
+            try:
+                extent.file.close()
+            except OSError as error:  # what was acknowledged was synced
+                log.warning("an extent did not close well: %s", error)
 
 
 def scan_blocking(extent: Extent) -> Iterator[tuple[Record, bytes | None]]:

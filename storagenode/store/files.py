@@ -16,6 +16,7 @@ from common import faults
 from common.folders import make_durable_folder, sync_folder
 
 PAGE = 4096
+PROBE = "probe"
 
 
 class ExtentFile(Protocol):
@@ -47,7 +48,9 @@ class ExtentFile(Protocol):
         """Put everything written on disk."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close; every later call fails with OSError."""
+        ...
 
 
 class Files(Protocol):
@@ -83,6 +86,10 @@ class Files(Protocol):
 
     def replace_file(self, path: Path, data: bytes) -> None:
         """Write a whole small file; the old or the new one is there after any crash."""
+        ...
+
+    def probe(self, folder: Path) -> None:
+        """Write, sync and read back a small file. raises OSError"""
         ...
 
     def space(self, folder: Path) -> tuple[int, int]:
@@ -125,14 +132,21 @@ class SystemExtentFile:
             return False  # not cached, or a file system that cannot tell; a failure shows in `read`
 
     def read_medium(self, offset: int, into: memoryview) -> None:
+        if not self.is_direct:  # let the cache forget it, as far as it does what it is told
+            os.posix_fadvise(self._writer, offset, len(into), os.POSIX_FADV_DONTNEED)
         _read_all(self._writer, offset, into)
 
     def sync(self) -> None:
         os.fdatasync(self._writer)
 
     def close(self) -> None:
-        os.close(self._writer)
-        os.close(self._reader)
+        # The numbers are given to other files: a late call must not reach those.
+        writer, reader = self._writer, self._reader
+        self._writer = self._reader = -1
+        try:
+            os.close(writer)
+        finally:
+            os.close(reader)
 
 
 def _read_all(descriptor: int, offset: int, into: memoryview) -> None:
@@ -187,6 +201,18 @@ class SystemFiles:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
+
+    def probe(self, folder: Path) -> None:
+        path = folder / PROBE
+        self.replace_file(path, bytes(PAGE))
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, PAGE, os.POSIX_FADV_DONTNEED)
+            if os.pread(descriptor, PAGE, 0) != bytes(PAGE):
+                raise OSError(errno.EIO, "what was written is not what is read")
+        finally:
+            os.close(descriptor)
+        path.unlink()
 
     def space(self, folder: Path) -> tuple[int, int]:
         found = os.statvfs(folder)

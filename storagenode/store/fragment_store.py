@@ -20,7 +20,7 @@ from storagenode.store.disk import Disk
 from storagenode.store.extents import Extent
 from storagenode.store.files import PAGE, align
 from storagenode.store.index import Tombstone
-from storagenode.store.record import Record, shape_of
+from storagenode.store.record import HEADER_READ_BYTES, Record, decode_header, shape_of
 from storagenode.store.verify import MISSING, Verdict
 from storagenode.store.writes import Write
 
@@ -280,6 +280,11 @@ class FragmentStore:
                 opened.last.done.set_exception(faults.Fenced("fragment", record.blob_id.hex()))
         opened.disk.close_if_done(opened.extent)
 
+    def give_up(self, disk: Disk) -> None:
+        """Forget what is unfinished on a disk that is closed."""
+        for opened in [opened for opened in self._open.values() if opened.disk is disk]:
+            self._give_up(opened)
+
     def give_up_idle(self) -> int:
         """Drop fragments whose writer went away; returns how many."""
         horizon = self._clock.monotonic_s() - OPEN_IDLE_S
@@ -314,7 +319,7 @@ class FragmentStore:
         )
         if request.with_identity:
             try:
-                reply.identity = await disk.read_identity(record)
+                reply.identity = await _identity(disk, record)
             except BaseException:
                 buffer.release()
                 raise
@@ -406,6 +411,19 @@ class FragmentStore:
             self._give_up(opened)
         for disk in self.disks:
             await disk.close()
+
+
+async def _identity(disk: Disk, record: Record) -> bytes:
+    """What a fragment's header says of its object. raises Corrupt, NotFound, Unavailable"""
+    size = min(align(record.header_bytes), HEADER_READ_BYTES)
+    buffer = await disk.read(record, [(record.offset, size)])
+    try:
+        found = decode_header(buffer.view, record.extent, record.offset)
+        if found != record:
+            raise faults.Corrupt("fragment header", record.blob_id.hex(), "not as indexed")
+        return record.identity_of(buffer.view)
+    finally:
+        buffer.release()
 
 
 def _may_return(tombstone: Tombstone, fence: int) -> bool:

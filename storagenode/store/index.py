@@ -8,7 +8,7 @@ deleted is neither written again nor found again.
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn, cast
 
 from common import faults
 from common.rocks import RocksDatabase
@@ -44,8 +44,16 @@ class Index:
     """One disk's index."""
 
     def __init__(self, folder: Path) -> None:
-        """raises Corrupt: remove the folder, and rebuild"""
+        """raises Corrupt: remove the folder, and rebuild; Unavailable: it cannot be read now"""
         self._database = RocksDatabase(folder, CACHE_BYTES, WRITE_BUFFER_BYTES)
+
+    def is_dead(self, record: Record) -> bool:
+        """Whether a record found in an extent was deleted, or written anew elsewhere since."""
+        tombstone = self.tombstone(record.blob_id, record.index)
+        if tombstone is not None and tombstone.deleted_ns >= record.written_ns:
+            return True
+        known = self.get(record.blob_id, record.index)
+        return known is not None and known[0].written_ns > record.written_ns
 
     def get(self, blob_id: bytes, index: int) -> tuple[Record, bytes] | None:
         """A fragment's record and its block checksums."""
@@ -63,6 +71,14 @@ class Index:
     def put(self, record: Record, table: bytes) -> None:
         """Add or move a fragment."""
         self.put_all([(record, table)])
+
+    def repoint(self, record: Record, moved: Record, table: bytes) -> bool:
+        """Name a fragment's new place, unless it was deleted meanwhile."""
+        known = self.get(record.blob_id, record.index)
+        if known is None or known[0] != record:
+            return False
+        self.put(moved, table)
+        return True
 
     def put_all(self, rows: Iterable[tuple[Record, bytes]]) -> None:
         """Add or move fragments, in one write. raises Unavailable"""
@@ -148,6 +164,25 @@ class Index:
         if is_synced:
             self._database.sync_blocking()
         self._database.close()
+
+
+class _NoDatabase:
+    """In the place of one that is not open: whatever is asked of it cannot be told."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise faults.Unavailable("the disk has failed and is not open")
+
+    def close(self) -> None: ...
+
+
+class ClosedIndex(Index):
+    """The index of a disk that is not open. Every call raises Unavailable."""
+
+    def __init__(self) -> None:
+        self._database = cast(RocksDatabase, _NoDatabase())
+
+    def close(self, *, is_synced: bool = True) -> None:
+        """Nothing is open."""
 
 
 def open_index(files: Files, folder: Path) -> Index:

@@ -21,6 +21,16 @@ async def rebuild(disk: Disk, clock: Clock) -> int:
     extents too, so that one that is lost matters only for a mark that failed.
     """
     begun_s = clock.monotonic_s()
+    with disk.in_use():
+        found = await _build(disk)
+    log.warning(
+        "the index was rebuilt",
+        extra={"fragments": found, "seconds": round(clock.monotonic_s() - begun_s, 1)},
+    )
+    return found
+
+
+async def _build(disk: Disk) -> int:
     await disk.set_index_aside()
     found = 0
     for extent in list(disk.extents.by_number.values()):
@@ -37,15 +47,11 @@ async def rebuild(disk: Disk, clock: Clock) -> int:
         finally:
             extent.readers -= 1
         for record, table in records:
-            if table is not None and not disk.is_dead(record):
+            if table is not None and not disk.index.is_dead(record):
                 disk.index.put(record, table)
                 found += 1
     _count_again(disk)
     disk.is_rebuilding = False
-    log.warning(
-        "the index was rebuilt",
-        extra={"fragments": found, "seconds": round(clock.monotonic_s() - begun_s, 1)},
-    )
     return found
 
 

@@ -4,26 +4,25 @@ Afterwards at most one extent is open for new fragments. A process that was kill
 that were never closed; open for good, they would neither be compacted nor removed.
 """
 
+import errno
 import logging
+import mmap
 from collections.abc import Callable, Sequence
 
-from common.checksum import crc32c_blocks
 from storagenode.store.extents import Extent, Extents, scan_blocking
 from storagenode.store.index import Index
 from storagenode.store.record import Record
+from storagenode.store.verify import buffer_bytes, verify_blocking
 
 log = logging.getLogger(__name__)
 
 
 def recover_blocking(
-    extents: Extents,
-    index: Index,
-    is_dead: Callable[[Record], bool],
-    mark_dead: Callable[[Sequence[Record]], None],
+    extents: Extents, index: Index, mark_dead: Callable[[Sequence[Record]], None]
 ) -> None:
     """Bring the index up to date; afterwards at most one extent is open. `count_live` comes next.
 
-    raises   Corrupt (the index cannot be read), OSError (an extent is not read, or does not sync)
+    raises   Corrupt, Unavailable (the index), OSError (an extent is not read, or does not sync)
     """
     closed = index.closed_extents()
     extents.numbers_used = max(closed, default=0)
@@ -32,20 +31,24 @@ def recover_blocking(
             extent.is_closed = True
             extent.used_bytes = extent.file.size_bytes
             continue
-        found, dead = 0, []
+        found: dict[tuple[bytes, int], tuple[Record, bytes]] = {}
+        dead = []
         for record, table in scan_blocking(extent):
-            if table is not None and is_dead(record):
+            if table is not None and index.is_dead(record):
                 dead.append(record)
             elif table is not None and _is_known_or_whole(index, extent, record, table):
-                index.put(record, table)
-                found += 1
+                name = record.blob_id, record.index
+                if name not in found or found[name][0].written_ns <= record.written_ns:
+                    found[name] = record, table
         if found:
-            # What was whole may never have been synced, and is answered for from now on.
+            # What was whole may never have been synced, and is answered for from now on: a row
+            # says that its fragment was, so it comes after.
             extent.file.sync()
+            index.put_all(found.values())
         # Their marks were lost with the power; without them they would be found again once
         # their tombstones are forgotten.
         mark_dead(dead)
-        log.info("scanned extent", extra={"extent": number, "fragments": found})
+        log.info("scanned extent", extra={"extent": number, "fragments": len(found)})
     _close_all_but_one(extents, index)
 
 
@@ -53,19 +56,18 @@ def _is_known_or_whole(index: Index, extent: Extent, record: Record, table: byte
     """Whether a fragment was synced, or has arrived whole all the same.
 
     Of one that was under way the header and the trailer may be there, and not all between them.
+    It is judged by the medium: after a failed sync the page cache shows what is not on it.
     """
     known = index.get(record.blob_id, record.index)
     if known is not None and known[0] == record:
         return True
-    data = memoryview(bytearray(record.cell_bytes))
-    for cell in range(record.cell_count):
-        size, begin = record.cell_size(cell), 4 * cell * record.blocks_per_cell
-        extent.file.read(record.cell_offset(cell), data[:size])
-        found = crc32c_blocks(data[:size], record.block_bytes)
-        if found != table[begin : begin + len(found)]:
-            log.warning("a fragment was cut short", extra={"blob": record.blob_id.hex()})
-            return False
-    return True
+    with mmap.mmap(-1, buffer_bytes(record)) as memory, memoryview(memory) as view:
+        fault = verify_blocking(extent.file, record, table, view).fault
+    if fault == "unreadable":
+        raise OSError(errno.EIO, "a fragment that was not indexed cannot be read")
+    if fault:
+        log.warning("a fragment was cut short", extra={"blob": record.blob_id.hex()})
+    return not fault
 
 
 def count_live(extents: Extents, index: Index) -> int:

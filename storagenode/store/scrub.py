@@ -96,6 +96,10 @@ class Scrubber:
 
     async def step(self) -> None:
         """Do about STEP_S's worth. raises Unavailable while the disk cannot be read"""
+        with self._disk.in_use():
+            await self._step()
+
+    async def _step(self) -> None:
         disk = self._disk
         if (
             not disk.fragment_count
@@ -204,14 +208,19 @@ class Scrubber:
     async def _restore(self, record: Record, table: bytes) -> None:
         """Put back the row of a whole fragment that nothing in the index explains."""
         disk = self._disk
-        if disk.is_explained(record):
+        if self._is_explained(record):
             return
         (verdict,) = await disk.verify((record, table))
-        if verdict.fault or disk.is_explained(record):
+        if verdict.fault or self._is_explained(record):
             return
         disk.restore(record, table)
         RESTORED.labels(str(disk.identity.disk_id)).inc()
         log.error("a lost index row was put back", extra={"blob": record.blob_id.hex()})
+
+    def _is_explained(self, record: Record) -> bool:
+        """Whether the index says why a fragment found in an extent is there: a row, a tombstone."""
+        name, disk = (record.blob_id, record.index), self._disk
+        return disk.lookup(*name) is not None or disk.index.tombstone(*name) is not None
 
     # --- progress -------------------------------------------------------------------------------
 
@@ -223,6 +232,12 @@ class Scrubber:
         )
         self._saved_s = 0.0
         self._resting_until_s = self._clock.monotonic_s() + self._settings.pause_s
+
+    def begin_again(self) -> None:
+        """Begin the pass anew: the disk was closed and opened again."""
+        self.progress = Progress(self.progress.pass_number, finished_ns=self.progress.finished_ns)
+        self._extent = self._finding = None
+        self._resting_until_s = 0.0
 
     def _load(self) -> Progress:
         data = self._files.read_file(self._path)

@@ -66,6 +66,13 @@ class GroupWriter:
         else:
             self._groups.add(write)
 
+    def stop(self, why: str) -> None:
+        """Take nothing more, of a disk that failed elsewhere; what was queued is refused."""
+        self._failure = self._failure or why
+        queue = self._groups.take_queue()
+        _fail(queue, self._failure)
+        _release(queue)
+
     async def wait_idle(self) -> None:
         """Wait until everything that was queued has been written."""
         await self._groups.wait_idle()

@@ -50,6 +50,8 @@ from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.store.compact import compact_all
 from storagenode.store.disk import Disk
 from storagenode.store.fragment_store import FragmentStore
+from storagenode.store.reopen import STEP_S as REOPEN_S
+from storagenode.store.reopen import Reopener
 from storagenode.store.scrub import STEP_S, Scrubber, ScrubSettings
 from storagenode.store.settings import DiskSettings
 from tests.simulation.disk import Medium, SimulatedDatabase, SimulatedFiles
@@ -241,6 +243,8 @@ class NodeMember(Member):
         supervisor.add("upkeep", NODE_UPKEEP_S, self._upkeep)
         scrubber = Scrubber(disk, files, clock, SCRUB)
         supervisor.add("scrub", STEP_S, scrubber.step)
+        reopener = Reopener(disk, self.store, scrubber, clock)
+        supervisor.add("reopen", REOPEN_S, reopener.step)
         supervisor.add("reports", REPORTS_S, Reporter(self.store, self._meta).send)
         await supervisor.start()
 

@@ -33,10 +33,14 @@ class Inode:
     size_bytes: int
     durable: dict[int, bytes] = field(default_factory=dict)
     cached: dict[int, bytes] = field(default_factory=dict)
+    unwritten: dict[int, bytes] = field(default_factory=dict)  # a failed sync called them clean
 
-    def page(self, number: int) -> bytes:
-        """A page as a reader sees it."""
-        return self.cached.get(number) or self.durable.get(number, ZEROS)
+    def page(self, number: int, *, is_medium: bool = False) -> bytes:
+        """A page as a reader sees it, or as one past the cache does."""
+        seen = self.cached.get(number)
+        if seen is None and not is_medium:
+            seen = self.unwritten.get(number)
+        return seen or self.durable.get(number, ZEROS)
 
 
 @dataclass(slots=True)
@@ -52,7 +56,7 @@ class Medium:
 
     def __init__(self, name: str, chance: random.Random, seen: "Counter[str]") -> None:
         self.name = name
-        self._random = chance
+        self.chance = chance
         self.seen = seen
         self.files: dict[Path, Inode] = {}
         self.entries: set[Path] = set()  # folder entries that are durable
@@ -79,7 +83,7 @@ class Medium:
 
     def lose_power(self) -> None:
         """Keep of what was not synced whatever a real device might have kept."""
-        chance, seen = self._random, self.seen
+        chance, seen = self.chance, self.seen
         lied = " after a lie" if self.is_lying else ""
         for path in [path for path in self.files if path not in self.entries]:
             if chance.random() < 0.5:
@@ -96,6 +100,7 @@ class Medium:
                     old = inode.durable.get(number, ZEROS)
                     inode.durable[number] = page[:kept] + old[kept:]
             inode.cached.clear()
+            inode.unwritten.clear()
         for table in self.tables.values():
             kept = chance.randint(0, len(table.log))
             if kept < len(table.log):
@@ -111,6 +116,7 @@ class Medium:
         for inode in self.files.values():
             inode.durable.update(inode.cached)
             inode.cached.clear()
+            inode.unwritten.clear()
         for table in self.tables.values():
             for batch in table.log:
                 apply_batch(table.rows, batch)
@@ -130,9 +136,9 @@ class Medium:
         place = self._some_page()
         if place is None:
             return None
-        (path, number), position = place, self._random.randrange(PAGE)
+        (path, number), position = place, self.chance.randrange(PAGE)
         damaged = bytearray(self.files[path].durable[number])
-        damaged[position] ^= 1 << self._random.randrange(8)
+        damaged[position] ^= 1 << self.chance.randrange(8)
         self.files[path].durable[number] = bytes(damaged)
         self.seen["bit flipped"] += 1
         return f"{path} page {number} byte {position}"
@@ -150,7 +156,7 @@ class Medium:
         """Let a file be gone, between two lives of its process."""
         if not self.files:
             return None
-        path = self._random.choice(sorted(self.files))
+        path = self.chance.choice(sorted(self.files))
         del self.files[path]
         self.entries.discard(path)
         self.seen["file lost"] += 1
@@ -167,7 +173,7 @@ class Medium:
             for path, inode in sorted(self.files.items())
             for number in sorted(inode.durable)
         ]
-        return self._random.choice(pages) if pages else None
+        return self.chance.choice(pages) if pages else None
 
 
 def apply_batch(rows: Rows, batch: Batch) -> None:
@@ -197,9 +203,17 @@ class SimulatedExtentFile:
             if self._medium.fails_writes:
                 self._medium.seen["write refused"] += 1
                 raise OSError(errno.EIO, "write failed")
-            self._inode.cached[(offset + begin) // PAGE] = data[begin : begin + PAGE]
+            number = (offset + begin) // PAGE
+            self._inode.cached[number] = data[begin : begin + PAGE]
+            self._inode.unwritten.pop(number, None)
 
     def read(self, offset: int, into: memoryview) -> None:
+        self._read(offset, into, is_medium=False)
+
+    def read_medium(self, offset: int, into: memoryview) -> None:
+        self._read(offset, into, is_medium=True)
+
+    def _read(self, offset: int, into: memoryview, *, is_medium: bool) -> None:
         self._medium.step(self._process)
         if self._medium.fails_reads:
             self._medium.seen["read refused"] += 1
@@ -208,11 +222,9 @@ class SimulatedExtentFile:
         if end > self.size_bytes:
             raise faults.Corrupt("extent", self._medium.name, "ends early")
         for number in range(offset // PAGE, -(-end // PAGE)):
-            page, at = self._inode.page(number), number * PAGE
+            page, at = self._inode.page(number, is_medium=is_medium), number * PAGE
             first, last = max(offset, at), min(end, at + PAGE)
             into[first - offset : last - offset] = page[first - at : last - at]
-
-    read_medium = read
 
     def read_now(self, offset: int, into: memoryview) -> bool:
         return False
@@ -221,12 +233,23 @@ class SimulatedExtentFile:
         self._medium.step(self._process)
         if self._medium.fails_writes:
             self._medium.seen["sync refused"] += 1
+            self._forget()
             raise OSError(errno.EIO, "sync failed")
         if self._medium.is_lying:
             self._medium.seen["sync that lied"] += bool(self._inode.cached)
         else:
             self._inode.durable.update(self._inode.cached)
             self._inode.cached.clear()
+
+    def _forget(self) -> None:
+        """What Linux does when a sync fails: all is clean now, whether it was written or not."""
+        for number, page in self._inode.cached.items():
+            if self._medium.chance.random() < 0.5:
+                self._inode.durable[number] = page
+            else:
+                self._medium.seen["page not written and called clean"] += 1
+                self._inode.unwritten[number] = page
+        self._inode.cached.clear()
 
     def close(self) -> None:
         return
@@ -299,6 +322,11 @@ class SimulatedFiles:
         self._medium.step(self._process)
         self._medium.small_files[path] = data
 
+    def probe(self, folder: Path) -> None:
+        self._medium.step(self._process)
+        if self._medium.fails_writes or self._medium.fails_reads or self._medium.is_full:
+            raise OSError(errno.EIO, "probe failed")
+
     def space(self, folder: Path) -> tuple[int, int]:
         used = sum(inode.size_bytes for inode in self._medium.files.values())
         if self._medium.is_full:
@@ -314,7 +342,14 @@ class SimulatedDatabase:
         self._medium, self._process, self.folder = medium, process, folder
         if folder in medium.broken_tables:
             raise faults.Corrupt("database", str(folder), "simulated")
+        if (medium.fails_reads or medium.fails_writes) and medium.chance.random() < 0.5:
+            medium.seen["database did not open"] += 1
+            raise faults.Unavailable("open failed: simulated")
         self._table = medium.tables.setdefault(folder, Table())
+        if not (medium.is_lying or medium.fails_writes):
+            for batch in self._table.log:  # recovery writes the log anew, into files it syncs
+                apply_batch(self._table.rows, batch)
+            self._table.log.clear()
         self._rows = dict(self._table.rows)
         for batch in self._table.log:
             apply_batch(self._rows, batch)

@@ -56,6 +56,10 @@ def _is_checkpoint(record: Record) -> bool:
 
 def check_quiet(store: RocksStore, nodes: dict[str, FragmentStore], history: History) -> None:
     """Compare metadata with all disks, when all is over that background work does."""
+    for name, node in nodes.items():
+        if node.disks[0].failure:
+            history.violate("failed disk", f"of {name}: {node.disks[0].failure}")
+            return
     disks = {node.disks[0].identity.disk_id: name for name, node in nodes.items()}
     wanted: set[Fragment] = set()
     blobs = list(named_blobs([*rows(store, b"v"), *rows(store, b"p")]))
@@ -87,6 +91,8 @@ async def check_disk(disk: Disk, name: str, history: History) -> None:
 
     Of a checkpoint of metadata a damaged fragment is not mended: the next one takes its place.
     """
+    if disk.failure:
+        return
     table = [disk.index.get(record.blob_id, record.index) for record in disk.index.all()]
     extents = disk.extents.by_number
     whole = [row for row in table if row is not None]

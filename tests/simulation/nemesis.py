@@ -12,6 +12,7 @@ from tests.simulation.plan import ZONES, Kind, Trouble
 RESTART_S_MIN = 0.3
 ZOMBIE_S = limits.SESSION_LEASE_S + limits.GARBAGE_GRACE_S + 400.0
 POINT_S_MAX = 25.0  # within which a process is waited for at a fault point
+RESTARTED_AMOUNT = 20  # of a trouble: below it the process is ended too
 OPERATIONS_S_MAX = 15.0  # within which a disk operation is waited for
 
 
@@ -73,12 +74,12 @@ class Nemesis:
         self.away.clear()
         for member in self._members.values():
             medium, process = member.medium, member.process
-            medium.is_full = medium.fails_reads = False
+            medium.is_full = medium.fails_reads = medium.fails_writes = False
             medium.operations_until_crash = None
             process.slowness = 1.0
             if process.frozen_until_s > self._loop.now_s:
                 self.crash(member)
-            if medium.fails_writes or medium.is_lying:
+            if medium.is_lying:
                 self.crash(member)
             self.revive(member)
 
@@ -194,9 +195,12 @@ class Nemesis:
     async def _write_errors(self, member: Member, trouble: Trouble) -> None:
         member.medium.fails_writes = True
         await asyncio.sleep(trouble.duration_s)
-        self.crash(member)
+        if trouble.amount < RESTARTED_AMOUNT:
+            self.crash(member)
+            await self._restart_after(member, 0.0)
+        else:
+            self._loop.seen["writes work again"] += member.is_up
         member.medium.fails_writes = False
-        await self._restart_after(member, 0.0)
 
     async def _flip(self, member: Member, trouble: Trouble) -> None:
         for _ in range(1 + int(trouble.amount / 10)):

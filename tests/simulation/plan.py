@@ -81,7 +81,7 @@ class Kind(Enum):
     CLOCK_JUMP = auto()
     DISK_FULL = auto()
     READ_ERRORS = auto()
-    WRITE_ERRORS = auto()  # until the process starts again
+    WRITE_ERRORS = auto()  # at its end the process starts again, or does not
     FLIP = auto()
     LIE = auto()  # syncs do nothing, then the power fails
     MISDIRECT = auto()  # a page is found in another's place

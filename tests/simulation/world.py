@@ -192,7 +192,7 @@ class World:
         """A disk that nothing damaged has, whenever it starts, what it acknowledged."""
         medium, disk = node.medium, node.store.disks[0]
         table = self.meta.medium.tables.get(ROWS)
-        if table is None or node.name in self.nemesis.damaged or medium.fails_reads:
+        if table is None or node.name in self.nemesis.damaged or disk.failure:
             return
         operations, medium.operations_until_crash = medium.operations_until_crash, None
         check_kept(table, disk, node.name, self.history)

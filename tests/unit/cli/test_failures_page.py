@@ -47,6 +47,12 @@ def troubles() -> list[str]:
     for condition in CONDITIONS:
         disk = Disk(disk_id=3, state=Disk.READ_ONLY, condition=condition)
         sentences.append(f"zone-1: node-1 {condition_words(disk)}")
+    failed = Disk(
+        disk_id=3, state=Disk.FAILED, condition="failed", failure="write failed: no space",
+        next_trial_ns=1_800_000_000 * 10**9,
+    )  # fmt: skip
+    sentences.append(f"zone-1: node-1 {condition_words(failed)}")
+    assert "(write failed: no space): its node tries it again at 08:00:00 " in sentences[-1]
     damaged = Disk(disk_id=3, zone="zone-1", node_name="node-1", damaged_fragments=2)
     sentences += damage_problems([damaged], set())
     doubtful = admin_pb2.ClusterStatusReply(metadata_doubtful=True)

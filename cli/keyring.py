@@ -50,6 +50,8 @@ def for_ring_and_cluster(function: Callable[..., None]) -> Callable[..., None]:
     def with_ring(target: Target, file: Path | None, **others: Any) -> None:
         if target.control is not None and file is None:
             raise click.UsageError("--control needs --keyring")
+        if target.control is None and file is not None:
+            raise click.UsageError("--keyring needs --control: the cluster whose ring it is")
         function(target, file or ClusterFolder(target.directory).keyring_file, **others)
 
     return with_ring

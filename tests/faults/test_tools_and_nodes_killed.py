@@ -32,14 +32,15 @@ def away(cluster: Cluster) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2000 if clients.IS_LONG else 400)
+@pytest.mark.timeout(3600 if clients.IS_LONG else 400)
 def test_tools_do_not_notice_two_nodes_killed(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not clients.IS_LONG:
         monkeypatch.setattr(clients, "FILES", 40)
+        monkeypatch.setattr(clients, "ONE_BY_ONE_FILES", 40)
         monkeypatch.setattr(clients, "LARGE_MIB", 24)
-        monkeypatch.setattr(clients, "RUN_S", 240)
+        monkeypatch.setattr(clients, "SILENCE_S", 240)
     killer = KillAgain(lambda name: pid_of(cluster, name), *AWAY)
     seen: list[dict[str, object]] = []
 

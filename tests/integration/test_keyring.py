@@ -92,3 +92,5 @@ def test_unknown_keys_and_rings_are_told_in_one_line(cluster: Cluster, tmp_path:
     assert len(done.stderr.splitlines()) == 1
     done = cluster.command("admin", "keyring", "rotate", "--keyring", str(tmp_path / "none.json"))
     assert done.returncode == 1 and "No such file" in done.stderr
+    done = cluster.command("admin", "keyring", "list", "--keyring", str(tmp_path / "none.json"))
+    assert done.returncode == 2 and "--keyring needs --control" in done.stderr

@@ -94,6 +94,7 @@ class Disk:
     def _begin(self, opened: Opened) -> None:
         """Work with what was opened, from now on."""
         self.extents, self.index, self.failure = opened.extents, opened.index, ""
+        self.index.on_failed = self.fail
         self.is_rebuilding, self.fragment_count = opened.is_rebuilding, opened.fragment_count
         self._state = "up"
         self._is_borrowed = False  # the active extent lies in the reserve: for moves only
@@ -408,6 +409,7 @@ class Disk:
         name = f"index.broken-{self._clock.now_ns()}"
         folder = self.settings.folder / "index"
         self.index = replace_index(self._files, self.index, folder, name)
+        self.index.on_failed = self.fail
 
     def restore(self, record: Record, table: bytes) -> None:
         """Put back the row of a fragment that is whole."""

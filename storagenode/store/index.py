@@ -5,7 +5,7 @@ are synced before they are acknowledged, and their tombstones kept, so that a fr
 deleted is neither written again nor found again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple, NoReturn, cast
@@ -46,6 +46,8 @@ class Index:
     def __init__(self, folder: Path) -> None:
         """raises Corrupt: remove the folder, and rebuild; Unavailable: it cannot be read now"""
         self._database = RocksDatabase(folder, CACHE_BYTES, WRITE_BUFFER_BYTES)
+        self.on_failed: Callable[[str], None] = lambda why: None  # told by any thread
+        self._failure = ""
 
     def is_dead(self, record: Record) -> bool:
         """Whether a record found in an extent was deleted, or written anew elsewhere since."""
@@ -82,7 +84,7 @@ class Index:
 
     def put_all(self, rows: Iterable[tuple[Record, bytes]]) -> None:
         """Add or move fragments, in one write. raises Unavailable"""
-        self._database.write(
+        self._write(
             {
                 FRAGMENT + row_key(record.blob_id, record.index): _encode(record) + table
                 for record, table in rows
@@ -95,7 +97,7 @@ class Index:
         stamp = tombstone.deleted_ns.to_bytes(8, "big")
         if tombstone.may_return:
             stamp += MAY_RETURN + tombstone.fence.to_bytes(8, "big")
-        self._database.write(
+        self._write(
             {TOMBSTONE + name: stamp for name in names}, [FRAGMENT + name for name in names]
         )
 
@@ -120,12 +122,12 @@ class Index:
         Syncs first: where the engine begins a new log in between, this row could be on disk after
         a power loss and rows of fragments not, and the extent would not be scanned for them.
         """
-        self._database.sync_blocking()
-        self._database.write({CLOSED + number.to_bytes(4, "big"): b""})
+        self.sync_blocking()
+        self._write({CLOSED + number.to_bytes(4, "big"): b""})
 
     def reopen_extent(self, number: int) -> None:
         """Forget an extent, or that it was closed."""
-        self._database.write({}, [CLOSED + number.to_bytes(4, "big")])
+        self._write({}, [CLOSED + number.to_bytes(4, "big")])
 
     def closed_extents(self) -> set[int]:
         """Extents that need no scan."""
@@ -137,7 +139,7 @@ class Index:
         rows = self._database.scan(TOMBSTONE, b"U", BATCH_ROWS)
         old = [key for key, value in rows if int.from_bytes(value[:8], "big") < before_ns]
         if old:
-            self._database.write({}, old)
+            self._write({}, old)
 
     def salvage_tombstones(self) -> dict[bytes, bytes]:
         """All tombstones of a damaged index, up to the first that cannot be read."""
@@ -153,16 +155,37 @@ class Index:
 
     def put_back(self, tombstones: dict[bytes, bytes]) -> None:
         """Write salvaged tombstones into a fresh index."""
-        self._database.write(tombstones)
+        self._write(tombstones)
 
     def sync_blocking(self) -> None:
         """Put all rows on disk. raises Unavailable"""
-        self._database.sync_blocking()
+        self._check()
+        try:
+            self._database.sync_blocking()
+        except faults.Unavailable as error:
+            raise self._fail(error) from error
+
+    def _write(self, puts: Mapping[bytes, bytes], deletes: Iterable[bytes] = ()) -> None:
+        self._check()
+        try:
+            self._database.write(puts, deletes)
+        except faults.Unavailable as error:
+            raise self._fail(error) from error
+
+    def _check(self) -> None:
+        """After a write or sync that failed a later one proves nothing: the log may have a hole."""
+        if self._failure:
+            raise faults.Unavailable(self._failure)
+
+    def _fail(self, error: faults.Fault) -> faults.Fault:
+        self._failure = f"the index: {faults.in_words(error)}"
+        self.on_failed(self._failure)
+        return faults.Unavailable(self._failure)
 
     def close(self, *, is_synced: bool = True) -> None:
         """Sync, unless it is given up, and close."""
-        if is_synced:
-            self._database.sync_blocking()
+        if is_synced and not self._failure:
+            self.sync_blocking()
         self._database.close()
 
 
@@ -180,6 +203,8 @@ class ClosedIndex(Index):
 
     def __init__(self) -> None:
         self._database = cast(RocksDatabase, _NoDatabase())
+        self.on_failed = lambda why: None
+        self._failure = ""
 
     def close(self, *, is_synced: bool = True) -> None:
         """Nothing is open."""

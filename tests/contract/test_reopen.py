@@ -17,6 +17,7 @@ from common.buffers import BufferPool
 from common.checksum import crc32c_blocks
 from common.clock import ManualClock
 from common.limits import MIB
+from common.rocks import RocksDatabase
 from proto import storage_pb2
 from storagenode.store.disk import Disk
 from storagenode.store.files import ExtentFile, SystemFiles
@@ -282,6 +283,31 @@ async def test_an_index_that_fails_while_it_is_written(
     await node.pass_time(PAUSE_S_MIN)
     # The second is on disk, synced, and found; it was never acknowledged, and may be there.
     assert (node.disk.state, node.names()) == ("up", [1, 2])
+    await node.store.close()
+
+
+async def test_a_deletion_that_does_not_sync_fails_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(tmp_path / "disk")
+    await node.put(1, b"\x01" * 20_000)
+    await node.put(2, b"\x02" * 20_000)
+
+    def refuse(database: RocksDatabase) -> None:
+        raise faults.Unavailable("injected: no sync")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RocksDatabase, "sync_blocking", refuse)
+        with pytest.raises(faults.Unavailable):
+            await node.delete(1)
+    # A sync that succeeds now would prove nothing: the log may have a hole before it.
+    with pytest.raises(faults.Unavailable):
+        await node.delete(2)
+    assert "no sync" in node.disk.failure
+    await node.pass_time(PAUSE_S_MIN)
+    await node.delete(1)
+    await node.delete(2)
+    assert (node.disk.state, node.names(), node.disk.used_bytes) == ("up", [], 0)
     await node.store.close()
 
 

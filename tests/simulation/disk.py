@@ -66,6 +66,7 @@ class Medium:
         self.is_lying = False  # syncs do nothing
         self.is_full = False
         self.fails_writes = False
+        self.fails_syncs = False
         self.fails_reads = False
         self.operations_until_crash: int | None = None
         self.crash: Callable[[], None] = lambda: None
@@ -129,7 +130,8 @@ class Medium:
         self.tables.clear()
         self.small_files.clear()
         self.broken_tables.clear()
-        self.is_lying = self.is_full = self.fails_reads = self.fails_writes = False
+        self.is_lying = self.is_full = self.fails_reads = False
+        self.fails_writes = self.fails_syncs = False
 
     def flip_bit(self) -> str | None:
         """Change one bit of a page that was written; says which, or None if there is none."""
@@ -231,7 +233,7 @@ class SimulatedExtentFile:
 
     def sync(self) -> None:
         self._medium.step(self._process)
-        if self._medium.fails_writes:
+        if self._medium.fails_syncs:
             self._medium.seen["sync refused"] += 1
             self._forget()
             raise OSError(errno.EIO, "sync failed")
@@ -324,7 +326,8 @@ class SimulatedFiles:
 
     def probe(self, folder: Path) -> None:
         self._medium.step(self._process)
-        if self._medium.fails_writes or self._medium.fails_reads or self._medium.is_full:
+        medium = self._medium
+        if medium.fails_syncs or medium.fails_reads or medium.is_full:
             raise OSError(errno.EIO, "probe failed")
 
     def space(self, folder: Path) -> tuple[int, int]:
@@ -342,11 +345,11 @@ class SimulatedDatabase:
         self._medium, self._process, self.folder = medium, process, folder
         if folder in medium.broken_tables:
             raise faults.Corrupt("database", str(folder), "simulated")
-        if (medium.fails_reads or medium.fails_writes) and medium.chance.random() < 0.5:
+        if (medium.fails_reads or medium.fails_syncs) and medium.chance.random() < 0.5:
             medium.seen["database did not open"] += 1
             raise faults.Unavailable("open failed: simulated")
         self._table = medium.tables.setdefault(folder, Table())
-        if not (medium.is_lying or medium.fails_writes):
+        if not (medium.is_lying or medium.fails_syncs):
             for batch in self._table.log:  # recovery writes the log anew, into files it syncs
                 apply_batch(self._table.rows, batch)
             self._table.log.clear()
@@ -390,7 +393,7 @@ class SimulatedDatabase:
     def sync_blocking(self) -> None:
         """Put the log on the medium. raises Unavailable"""
         self._medium.step(self._process)
-        if self._medium.fails_writes:
+        if self._medium.fails_syncs:
             self._medium.seen["sync refused"] += 1
             raise faults.Unavailable("sync failed: simulated")
         if self._medium.is_lying:

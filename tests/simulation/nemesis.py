@@ -55,7 +55,7 @@ class Nemesis:
             self.damaged.add(member.name)
             self.forgetful.add(member.name)
         if mends_disk:
-            member.medium.fails_writes = False
+            member.medium.fails_writes = member.medium.fails_syncs = False
         self._loop.kill(member.process)
         self._network.forget(member.process)
         member.medium.lose_power()
@@ -74,7 +74,8 @@ class Nemesis:
         self.away.clear()
         for member in self._members.values():
             medium, process = member.medium, member.process
-            medium.is_full = medium.fails_reads = medium.fails_writes = False
+            medium.is_full = medium.fails_reads = False
+            medium.fails_writes = medium.fails_syncs = False
             medium.operations_until_crash = None
             process.slowness = 1.0
             if process.frozen_until_s > self._loop.now_s:
@@ -193,14 +194,15 @@ class Nemesis:
         member.medium.fails_reads = False
 
     async def _write_errors(self, member: Member, trouble: Trouble) -> None:
-        member.medium.fails_writes = True
+        medium = member.medium
+        medium.fails_syncs, medium.fails_writes = True, int(trouble.amount) % 2 > 0
         await asyncio.sleep(trouble.duration_s)
         if trouble.amount < RESTARTED_AMOUNT:
             self.crash(member)
             await self._restart_after(member, 0.0)
         else:
             self._loop.seen["writes work again"] += member.is_up
-        member.medium.fails_writes = False
+        medium.fails_writes = medium.fails_syncs = False
 
     async def _flip(self, member: Member, trouble: Trouble) -> None:
         for _ in range(1 + int(trouble.amount / 10)):
@@ -237,7 +239,8 @@ class Nemesis:
         await self._restart_after(member, trouble.duration_s)
 
     async def _dead_disk(self, member: Member, trouble: Trouble) -> None:
-        member.medium.fails_reads = member.medium.fails_writes = True
+        medium = member.medium
+        medium.fails_reads = medium.fails_writes = medium.fails_syncs = True
         await asyncio.sleep(trouble.duration_s)
         await self._wipe(member, trouble)
 

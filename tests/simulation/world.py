@@ -174,7 +174,7 @@ class World:
             if error is None or isinstance(error, PowerFailure) or process.is_dead:
                 return
             medium = member.medium
-            if not (medium.fails_writes or medium.fails_reads or medium.is_full):
+            if not (medium.fails_syncs or medium.fails_reads or medium.is_full):
                 raise error
             # Whatever runs the processes starts one that could not begin again.
             self.loop.seen["could not start"] += 1

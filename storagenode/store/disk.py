@@ -470,7 +470,10 @@ class Disk:
         if self.is_rebuilding:
             return 0  # what is live is not known
         for extent in list(self.extents.by_number.values()):
+            if self.extents.by_number.get(extent.number) is not extent:
+                continue  # somebody removes it already
             if extent.is_closed and not extent.live_bytes and not extent.readers:
+                self.extents.forget(extent)  # before anybody else runs: nobody reads it from now on
                 await self._loop.run_in_executor(self._writer, self.extents.remove_blocking, extent)
                 self.index.reopen_extent(extent.number)
                 dropped += extent.file.size_bytes

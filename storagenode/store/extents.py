@@ -109,9 +109,12 @@ class Extents:
                 page[: len(DEAD_MAGIC)] = DEAD_MAGIC
                 extent.file.write([page[:PAGE]], record.offset)
 
+    def forget(self, extent: Extent) -> None:
+        """Hand an extent out no more; it is to be removed, by who forgot it and nobody else."""
+        del self.by_number[extent.number]
+
     def remove_blocking(self, extent: Extent) -> None:
-        """Delete an extent that holds nothing any more."""
-        self.by_number.pop(extent.number, None)
+        """Delete an extent that holds nothing and is not handed out."""
         extent.file.close()
         self._files.unlink(extent.path)
 

@@ -178,6 +178,9 @@ class Scrubber:
             self._finding = find_blocking(self._extent)
         extent = self._extent
         assert extent is not None, "set with the finding"
+        if disk.extents.by_number.get(extent.number) is not extent:  # removed since the last step
+            self.progress.extent, self._finding = extent.number, None
+            return 0
         extent.readers += 1
         try:
             found: list[tuple[Record, bytes | None]] = await disk.run_scrub(

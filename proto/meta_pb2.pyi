@@ -1159,6 +1159,7 @@ class CompleteUpload(_message.Message):
     EXPECTED_CHECKSUM_FIELD_NUMBER: _builtins.int
     EXPECTED_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     HAS_EXPECTED_SIZE_FIELD_NUMBER: _builtins.int
+    EXPECTED_TYPE_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     known_epoch: _builtins.int
     key: _builtins.bytes
@@ -1166,6 +1167,8 @@ class CompleteUpload(_message.Message):
     expected_size_bytes: _builtins.int
     """0: not given"""
     has_expected_size: _builtins.bool
+    expected_type: _builtins.str
+    """of the checksum: FULL_OBJECT or COMPOSITE; empty: not given"""
     @_builtins.property
     def writer(self) -> Global___Writer: ...
     @_builtins.property
@@ -1187,10 +1190,11 @@ class CompleteUpload(_message.Message):
         expected_checksum: _records_pb2.Checksum | None = ...,
         expected_size_bytes: _builtins.int = ...,
         has_expected_size: _builtins.bool = ...,
+        expected_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "expected_checksum", b"expected_checksum", "writer", b"writer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "conditions", b"conditions", "expected_checksum", b"expected_checksum", "expected_size_bytes", b"expected_size_bytes", "has_expected_size", b"has_expected_size", "key", b"key", "known_epoch", b"known_epoch", "parts", b"parts", "upload_id", b"upload_id", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "conditions", b"conditions", "expected_checksum", b"expected_checksum", "expected_size_bytes", b"expected_size_bytes", "expected_type", b"expected_type", "has_expected_size", b"has_expected_size", "key", b"key", "known_epoch", b"known_epoch", "parts", b"parts", "upload_id", b"upload_id", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -64,6 +64,7 @@ class Context:
 
     scope    the addressed bucket; absent for service-level requests and CreateBucket
     payload  the body of operations that stream one
+    if_range the If-Range header, which is HTTP's and no member of any request
     base_url scheme and host as the client addressed them, for Location
     open_source  find a bucket to copy from and check that the caller may read it: its name, and
              the account that the client expects to own it
@@ -76,6 +77,7 @@ class Context:
     open_source: Callable[[str, str | None], Awaitable[BucketScope]]
     scope: BucketScope | None = None
     payload: Payload | None = None
+    if_range: str | None = None
 
     @property
     def bucket(self) -> BucketScope:
@@ -118,6 +120,16 @@ def version_name(version_id: str | None) -> meta_pb2.VersionName:
     raise errors.InvalidArgument(
         "Invalid version id specified", ArgumentName="versionId", ArgumentValue=version_id
     )
+
+
+def check_part_number(number: int) -> None:
+    """raises   InvalidArgument for what no part can be numbered"""
+    if not 1 <= number <= limits.PART_NUMBER_MAX:
+        raise errors.InvalidArgument(
+            f"Part number must be an integer between 1 and {limits.PART_NUMBER_MAX}, inclusive",
+            ArgumentName="partNumber",
+            ArgumentValue=number,
+        )
 
 
 def page_size(value: int | None, argument: str, largest: int = limits.LIST_KEYS_MAX) -> int:

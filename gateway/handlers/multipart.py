@@ -7,6 +7,7 @@ from common import fault_points, faults, limits
 from gateway.handlers.checksums import COMPOSITE, FULL_OBJECT, checksum_members, part_members
 from gateway.handlers.context import (
     Context,
+    check_part_number,
     owner_of,
     page_size,
     shown_version_id,
@@ -176,6 +177,7 @@ class MultipartHandlers:
             expected_checksum=object_checksum(request),
             has_expected_size=request.mpu_object_size is not None,
             expected_size_bytes=request.mpu_object_size or 0,
+            expected_type=request.checksum_type or "",
         )
         try:
             reply = await self._commit(context, message, self._meta.complete_upload)
@@ -337,12 +339,7 @@ def upload_id_of(shown: str) -> bytes:
 
 
 def _identity(request: Any) -> Identity:
-    if not 1 <= request.part_number <= limits.PART_NUMBER_MAX:
-        raise errors.InvalidArgument(
-            f"Part number must be an integer between 1 and {limits.PART_NUMBER_MAX}, inclusive",
-            ArgumentName="partNumber",
-            ArgumentValue=request.part_number,
-        )
+    check_part_number(request.part_number)
     return Identity(
         request.bucket,
         request.key.encode(),
@@ -408,6 +405,22 @@ def _completion_error(refused: faults.Invalid, upload_id: str) -> errors.S3Error
         return errors.InvalidPart(UploadId=upload_id, PartNumber=refused.value)
     if refused.reason == "EntityTooSmall":
         return errors.EntityTooSmall(MinSizeAllowed=limits.PART_BYTES_MIN, PartNumber=refused.value)
+    if refused.field == "size":
+        return errors.InvalidRequest(
+            "The provided 'x-amz-mp-object-size' header does not match what was computed."
+        )
+    if refused.field == "checksum_type":
+        return errors.InvalidRequest(
+            f"The upload was created using the {refused.value} checksum mode. The complete request "
+            "must use the same checksum mode."
+        )
+    if refused.field == "part_checksum":
+        algorithm, _, number = refused.value.partition(":")
+        return errors.InvalidRequest(
+            f"The upload was created using a {algorithm.lower()} checksum. The complete request "
+            f"must include the checksum for each part. It was missing for part {number} in the "
+            "request."
+        )
     kind = errors.CODES.get(refused.reason, errors.InvalidRequest)
     return kind()
 

@@ -6,6 +6,7 @@ from common import faults
 from gateway.handlers.checksums import checksum_members, part_members
 from gateway.handlers.context import (
     Context,
+    check_part_number,
     page_size,
     shown_version_id,
     time_of,
@@ -13,7 +14,7 @@ from gateway.handlers.context import (
 )
 from gateway.objects.parts import part_span, uploaded_number
 from gateway.s3 import errors
-from gateway.s3.conditions import ReadConditions
+from gateway.s3.conditions import ReadConditions, is_unchanged
 from gateway.s3.metadata import write_metadata
 from gateway.s3.model.object import (
     Checksum,
@@ -70,7 +71,7 @@ class ObjectReadHandlers:
 
     async def get_object(self, context: Context, request: GetObjectRequest) -> GetObjectOutput:
         version, data = await find_version(self._meta, context, request, without_data=False)
-        span = _span(version, request)
+        span = _span(context, version, request)
         members = _description(context, version, request, span)
         members |= await self._part_checksum(version, request)
         begin, end = (0, version.size_bytes) if span is None else (span.begin, span.end)
@@ -81,7 +82,7 @@ class ObjectReadHandlers:
 
     async def head_object(self, context: Context, request: HeadObjectRequest) -> HeadObjectOutput:
         version, _ = await find_version(self._meta, context, request, without_data=True)
-        members = _description(context, version, request, _span(version, request))
+        members = _description(context, version, request, _span(context, version, request))
         members |= await self._part_checksum(version, request)
         if version.tags:
             members["tag_count"] = len(version.tags)
@@ -227,10 +228,10 @@ def _shown(context: Context, version: records_pb2.Version) -> str | None:
     return shown_version_id(version.version_id)
 
 
-def _span(version: records_pb2.Version, request: Any) -> ByteRange | None:
+def _span(context: Context, version: records_pb2.Version, request: Any) -> ByteRange | None:
     """What bytes are asked for, conditions checked first; None for all of them.
 
-    raises   PreconditionFailed, NotModified, InvalidRange, InvalidPartNumber
+    raises   PreconditionFailed, NotModified, InvalidRange, InvalidPartNumber, InvalidArgument
     """
     conditions = ReadConditions(
         request.if_match,
@@ -242,8 +243,13 @@ def _span(version: records_pb2.Version, request: Any) -> ByteRange | None:
     if request.part_number is not None:
         if request.range is not None:
             raise errors.InvalidRequest("Cannot specify both Range header and partNumber query.")
+        check_part_number(request.part_number)
         begin, end = part_span(version, request.part_number)
         return ByteRange(begin, end, version.size_bytes)
+    if context.if_range is not None and request.range is not None:
+        modified = time_of(version.last_modified_ns)
+        if not is_unchanged(context.if_range, version.etag, modified):
+            return None
     return parse_range(request.range, version.size_bytes)
 
 
@@ -267,7 +273,8 @@ def _description(
     if version.user:
         members["metadata"] = {pair.name: write_metadata(pair.value) for pair in version.user}
     if span is not None:
-        members["content_range"] = span.content_range
+        if span.length:  # a Content-Range cannot say that a part is empty
+            members["content_range"] = span.content_range
     elif request.checksum_mode == "ENABLED":
         members |= checksum_members(version.checksums)
     if request.part_number is not None and version.HasField("parts"):

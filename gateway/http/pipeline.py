@@ -293,6 +293,7 @@ class Pipeline:
             open_source=open_source,
             scope=exchange.scope,
             payload=exchange.payload,
+            if_range=request.headers.get("if-range"),
         )
         exchange.result = await self._registry[operation.name](context, exchange.shape)
 

@@ -56,6 +56,19 @@ class ReadConditions:
         return ""
 
 
+def is_unchanged(if_range: str, etag: str, last_modified: datetime) -> bool:
+    """Whether an If-Range still names the version, so that its Range holds (RFC 9110, 13.1.5).
+
+    A client that resumes a download would join bytes of two versions otherwise. What is malformed
+    or weak names nothing: the whole is answered.
+    """
+    try:
+        return text.parse_http(if_range) == last_modified.replace(microsecond=0)
+    except ValueError:
+        etags = parse_etags(if_range)
+        return not etags.is_any and len(etags.strong) == 1 and etags.matches(etag)
+
+
 @dataclass(frozen=True, slots=True)
 class WriteConditions:
     """The conditions of a PUT, copy, completion or delete.

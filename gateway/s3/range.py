@@ -16,7 +16,7 @@ DIGITS_MAX = 19
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes [begin, end) of an object of `size` bytes; never empty."""
+    """Bytes [begin, end) of an object of `size` bytes; empty only for an empty part."""
 
     begin: int
     end: int

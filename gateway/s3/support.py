@@ -139,7 +139,6 @@ FEATURES = (
         "directory buckets",
         ("create_bucket_configuration.location", "create_bucket_configuration.bucket"),
     ),
-    Feature("tags at the creation of a bucket", ("create_bucket_configuration.tags",)),
     Feature("account-regional bucket names", ("bucket_namespace",), ("global",)),
 )
 

@@ -154,6 +154,7 @@ async def complete_upload(
     if finished is not None:
         return _first_answer(Upload.FromString(finished), digest, request, bucket)
     upload = await _open_upload(transaction, bucket, request.key, request.upload_id)
+    _check_checksum_type(request, upload)
     head = await find_head(transaction, bucket.bucket_id, request.key)
     if request.HasField("conditions"):
         conditions.check(request.conditions, head, request.key)
@@ -290,6 +291,19 @@ def _object_checksum(upload: Upload, parts: list[Part]) -> records_pb2.Checksum 
     for value, size in values[1:]:
         total = checksum.combine(algorithm, total, value, size)
     return records_pb2.Checksum(algorithm=algorithm, value=total)
+
+
+def _check_checksum_type(request: meta_pb2.CompleteUpload, upload: Upload) -> None:
+    """A digest of digests is of what the client lists: it must list each part's."""
+    kind = "COMPOSITE" if upload.checksum_composite else "FULL_OBJECT"
+    if request.expected_type not in ("", kind):
+        raise faults.Invalid("checksum_type", kind, "InvalidRequest")
+    if not upload.checksum_composite:
+        return
+    algorithm = upload.checksum_algorithm
+    for listed in request.parts:
+        if algorithm not in {given.algorithm for given in listed.checksums}:
+            raise faults.Invalid("part_checksum", f"{algorithm}:{listed.number}", "InvalidRequest")
 
 
 def _check_expectations(request: meta_pb2.CompleteUpload, version: Version) -> None:

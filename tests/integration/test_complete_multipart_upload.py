@@ -123,3 +123,26 @@ def test_wrong_size_is_refused(s3: Any, bucket: str) -> None:
         UploadId=upload_id, MultipartUpload={"Parts": listed}, MpuObjectSize=5,
     )  # fmt: skip
     complete(s3, bucket, "k", upload_id, listed, MpuObjectSize=4)
+
+
+def test_digest_of_digests_needs_those_of_all_listed_parts(s3: Any, bucket: str) -> None:
+    upload_id, listed = upload(s3, bucket, "k", {1: b"only"}, ChecksumAlgorithm="SHA256")
+    named: dict[str, Any] = {"Bucket": bucket, "Key": "k", "UploadId": upload_id}
+    (part,) = s3.list_parts(**named)["Parts"]
+    bare = [{name: part[name] for name in ("PartNumber", "ETag")}]
+    refused(
+        "InvalidRequest", 400, s3.complete_multipart_upload, **named,
+        MultipartUpload={"Parts": bare},
+    )  # fmt: skip
+    whole = [{**bare[0], "ChecksumSHA256": part["ChecksumSHA256"]}]
+    done = complete(s3, bucket, "k", upload_id, whole)
+    assert done["ChecksumType"] == "COMPOSITE"
+
+
+def test_checksum_type_must_be_that_of_the_upload(s3: Any, bucket: str) -> None:
+    upload_id, listed = upload(s3, bucket, "k", {1: b"only"})
+    refused(
+        "InvalidRequest", 400, s3.complete_multipart_upload, Bucket=bucket, Key="k",
+        UploadId=upload_id, MultipartUpload={"Parts": listed}, ChecksumType="COMPOSITE",
+    )  # fmt: skip
+    complete(s3, bucket, "k", upload_id, listed, ChecksumType="FULL_OBJECT")

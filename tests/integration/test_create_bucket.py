@@ -97,6 +97,14 @@ def test_default_ownership_may_be_named_and_others_are_501(s3: Any) -> None:
     refused("NotImplemented", 501, s3.create_bucket, Bucket=fresh(), ObjectOwnership="ObjectWriter")
 
 
+def test_tags_may_come_with_the_bucket(s3: Any) -> None:
+    name, tags = fresh(), [{"Key": "team", "Value": "red"}]
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"Tags": tags})
+    assert s3.get_bucket_tagging(Bucket=name)["TagSet"] == tags
+    bad = {"Tags": [{"Key": "aws:team", "Value": "red"}]}
+    refused("InvalidTag", 400, s3.create_bucket, Bucket=fresh(), CreateBucketConfiguration=bad)
+
+
 def test_acl_that_opens_the_bucket_is_refused(s3: Any) -> None:
     s3.create_bucket(Bucket=fresh(), ACL="private")
     refused(

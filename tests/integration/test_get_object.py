@@ -179,6 +179,42 @@ def test_part_by_number(s3: Any, bucket: str) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("number", [0, 10_001])
+def test_what_numbers_no_part_is_refused(s3: Any, bucket: str, number: int) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    refused("InvalidArgument", 400, s3.get_object, Bucket=bucket, Key="k", PartNumber=number)
+
+
+def test_empty_part_has_no_place(s3: Any, bucket: str) -> None:
+    """No Content-Range can say that there is nothing."""
+    s3.put_object(Bucket=bucket, Key="empty", Body=b"")
+    upload_id, listed = upload(s3, bucket, "k", {1: b"a" * 5 * MIB, 2: b""})
+    complete(s3, bucket, "k", upload_id, listed)
+    for key, number in (("empty", 1), ("k", 2)):
+        got = s3.get_object(Bucket=bucket, Key=key, PartNumber=number)
+        assert (got["Body"].read(), got["ContentLength"]) == (b"", 0)
+        assert "ContentRange" not in got
+
+
+def test_resumed_download_never_joins_two_versions(cluster: Cluster, s3: Any, bucket: str) -> None:
+    """If-Range: the range of what the client has begun to read, or the whole of what is new."""
+    old = s3.put_object(Bucket=bucket, Key="k", Body=b"old bytes")["ETag"]
+    date = s3.head_object(Bucket=bucket, Key="k")["ResponseMetadata"]["HTTPHeaders"][
+        "last-modified"
+    ]
+
+    def resumed(if_range: str) -> tuple[int, bytes]:
+        headers = {"If-Range": if_range, "Range": "bytes=4-"}
+        answer = send_signed(cluster, "GET", f"/{bucket}/k", headers)
+        return answer.status, answer.body
+
+    assert resumed(old) == resumed(date) == (206, b"bytes")
+    for other in (f"W/{old}", "*", "rubbish", "Sun, 01 Jan 2023 00:00:00 GMT", ""):
+        assert resumed(other) == (200, b"old bytes"), other
+    s3.put_object(Bucket=bucket, Key="k", Body=b"new bytes")
+    assert resumed(old) == (200, b"new bytes")
+
+
 def test_missing_names_have_their_codes(s3: Any, versioned: str) -> None:
     refused("NoSuchBucket", 404, s3.get_object, Bucket="there-is-none", Key="k")
     refused("NoSuchKey", 404, s3.get_object, Bucket=versioned, Key="k")

@@ -29,8 +29,8 @@ from storagenode.store.survey import check_unused
 def command(directory: Path, zone: str | None, path: Path | None) -> None:
     """Build the index of a disk anew from its extents.
 
-    The node must not run. The old index is set aside, not deleted; what it says of deleted
-    fragments is taken over as far as it can be read.
+    The node must not run. The old index is set aside, not deleted. What was deleted is known from
+    the disk's log of deletions, and from the old index as far as it can be read.
     """
     if path is None:
         if zone is None:
@@ -51,7 +51,7 @@ def command(directory: Path, zone: str | None, path: Path | None) -> None:
 async def recover(path: Path) -> str:
     """Rebuild; returns what was found, in words."""
     clock, folder = SystemClock(), path / "index"
-    tombstones: dict[bytes, bytes] = {}
+    salvaged: dict[bytes, bytes] = {}
     aside = ""
     if folder.exists():
         try:
@@ -59,13 +59,13 @@ async def recover(path: Path) -> str:
         except faults.Corrupt:
             aside = ", the old index could not be read"
         else:
-            tombstones = old.salvage_tombstones()
+            salvaged = old.salvage_tombstones()
             old.close(is_synced=False)
         name = f"index.before-{clock.now_ns()}"
         SystemFiles().set_aside(folder, name)
         aside += f", the old index is in {name}"
     fresh = Index(folder)
-    fresh.put_back(tombstones)
+    fresh.put_back(salvaged)
     fresh.close()
     settings = DiskSettings(path, EXTENT_BYTES, 1.0, 0)
     disk = Disk(settings, SystemFiles(), clock, BufferPool(16 * MIB))
@@ -74,7 +74,7 @@ async def recover(path: Path) -> str:
         disk.close_if_done(extent)
     words = (
         f"{disk.fragment_count:,} fragments ({disk.used_bytes:,} bytes) in {len(extents):,} "
-        f"extents, {len(tombstones):,} deletions known{aside}"
+        f"extents, {sum(1 for _ in disk.index.tombstones()):,} deletions known{aside}"
     )
     await disk.close()
     return words

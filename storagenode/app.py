@@ -208,7 +208,7 @@ class StorageNodeApp:
     async def _upkeep(self) -> None:
         self._store.give_up_idle()
         for disk in self._store.disks:
-            disk.trim()
+            await disk.trim()
 
 
 class DiskMetrics(Collector):

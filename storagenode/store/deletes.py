@@ -1,4 +1,4 @@
-"""Deletions of a disk in groups: one write to the index and one sync for all that come together.
+"""Deletions of a disk in groups: one write to their log and one sync for all that come together.
 
 They are done by the thread that writes, so that a fragment is never deleted and indexed at once.
 """
@@ -14,6 +14,7 @@ from storagenode.store.groups import Groups
 from storagenode.store.health import DiskHealth
 from storagenode.store.index import Index, Tombstone
 from storagenode.store.record import Record
+from storagenode.store.tombstones import TombstoneLog
 
 Name = tuple[bytes, int]
 
@@ -42,10 +43,12 @@ class GroupDeleter:
         thread: Executor,
         health: DiskHealth,
         index: Callable[[], Index],
+        tombstones: Callable[[], TombstoneLog],
         mark_dead_blocking: Callable[[Iterable[Record]], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._index, self._mark_dead_blocking = index, mark_dead_blocking
+        self._index, self._tombstones = index, tombstones
+        self._mark_dead_blocking = mark_dead_blocking
         self._groups = Groups[Deletion](thread, health, self._delete_blocking, self._settle)
         self._names: Counter[Name] = Counter()
 
@@ -82,6 +85,7 @@ class GroupDeleter:
     def _delete_blocking(self, group: list[Deletion]) -> None:
         index = self._index()
         taken: set[Name] = set()
+        deletions: list[tuple[Sequence[Name], Tombstone]] = []
         for deletion in group:
             for record in deletion.records:
                 name = (record.blob_id, record.index)
@@ -92,7 +96,7 @@ class GroupDeleter:
                     taken.add(name)
                     deletion.found.append(row[0])
             names = [(record.blob_id, record.index) for record in deletion.found]
-            index.delete([*names, *deletion.others], deletion.tombstone)
-        index.sync_blocking()
+            deletions.append(([*names, *deletion.others], deletion.tombstone))
+        self._tombstones().delete_blocking(index, deletions)
         fault_points.reach("delete.after_tombstone")
         self._mark_dead_blocking([record for deletion in group for record in deletion.found])

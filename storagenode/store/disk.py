@@ -68,6 +68,7 @@ class Disk:
             self._writer,
             self.health,
             lambda: self.index,
+            lambda: self._tombstones,
             lambda records: self._mark_dead_blocking(self.extents, records),
         )
         self._rolling: asyncio.Task[None] | None = None
@@ -89,21 +90,20 @@ class Disk:
             self._save_identity(is_clean=False)
 
     def _open_blocking(self) -> Opened:
-        return open_blocking(self.settings, self._files, self._clock, self._mark_dead_blocking)
+        mark, has_log = self._mark_dead_blocking, self.identity.format > 1
+        return open_blocking(self.settings, self._files, self._clock, mark, has_log=has_log)
 
     def _begin(self, opened: Opened) -> None:
         """Work with what was opened, from now on."""
         self.extents, self.index, self.failure = opened.extents, opened.index, ""
-        self.index.on_failed = self.fail
+        self._tombstones = opened.tombstones
+        self.index.on_failed = self._tombstones.on_failed = self.fail
         self.is_rebuilding, self.fragment_count = opened.is_rebuilding, opened.fragment_count
         self._state = "up"
         self._is_borrowed = False  # the active extent lies in the reserve: for moves only
+        put_all = lambda rows: self.index.put_all(rows)  # noqa: E731
         self._group_writer = GroupWriter(
-            self._writer,
-            self.health,
-            self.counters,
-            lambda rows: self.index.put_all(rows),
-            self.fail,
+            self._writer, self.health, self.counters, put_all, self.fail
         )
         if opened.failure:
             self.fail(opened.failure)
@@ -114,10 +114,11 @@ class Disk:
         Until it is opened again nothing can be read from it, and nothing deleted.
         """
         assert self._state == "failed", "withdrawn while it is used"
-        old = Opened(self.extents, self.index)
+        old = Opened(self.extents, self.index, self._tombstones)
         nothing = nothing_open(self.settings, self._files, self.failure)
         self._group_writer.stop(self.failure)
         self.extents, self.index = nothing.extents, nothing.index  # for all that comes from now on
+        self._tombstones = nothing.tombstones
         await self._group_writer.wait_idle()
         await self._deleter.wait_idle()
         while self._uses or self._rolling or any(e.readers for e in old.extents.by_number.values()):
@@ -408,7 +409,8 @@ class Disk:
             raise faults.Unavailable("the disk has failed and is not open")
         name = f"index.broken-{self._clock.now_ns()}"
         folder = self.settings.folder / "index"
-        self.index = replace_index(self._files, self.index, folder, name)
+        bury = self._tombstones.replay_blocking
+        self.index = replace_index(self._files, self.index, folder, name, bury)
         self.index.on_failed = self.fail
 
     def restore(self, record: Record, table: bytes) -> None:
@@ -479,11 +481,13 @@ class Disk:
                 dropped += extent.file.size_bytes
         return dropped
 
-    def trim(self) -> None:
+    async def trim(self) -> None:
         """Forget old tombstones."""
         if self._state == "failed":
             return
-        self.index.trim_tombstones(self._clock.now_ns() - TOMBSTONE_KEEP_NS)
+        before_ns = self._clock.now_ns() - TOMBSTONE_KEEP_NS
+        self.index.trim_tombstones(before_ns)
+        await self.run_in_order(self._tombstones.trim_blocking, self.index, before_ns)
 
     async def close(self) -> None:
         """Finish writes and close cleanly."""
@@ -492,6 +496,5 @@ class Disk:
         self._writer.shutdown()
         self._readers.shutdown()
         self._scrubber.shutdown()
-        self.index.close()
-        self.extents.close()
+        Opened(self.extents, self.index, self._tombstones).close()
         self._save_identity(is_clean=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from common import faults
 from storagenode.store.files import Files
 
-FORMAT = 1
+FORMAT = 2  # 1: without a log of deletions
 NAME = "format.json"
 
 
@@ -37,13 +37,15 @@ def load_identity(files: Files, folder: Path) -> Identity:
             document["cluster_id"],
             document["disk_id"],
             document["is_clean"],
+            document["format"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise faults.Invalid("disk", str(folder), f"{NAME} is damaged") from error
 
 
 def save_identity(files: Files, folder: Path, identity: Identity) -> None:
-    """Write a disk's identity; durable when this returns."""
+    """Write a disk's identity; durable when this returns, and of the newest format from now on."""
+    identity.format = FORMAT
     document = {
         "format": FORMAT,
         "disk_uuid": identity.disk_uuid.hex(),

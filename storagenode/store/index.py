@@ -1,11 +1,12 @@
 """Which fragments a disk has, and where: rows in RocksDB that the extents could rebuild.
 
-Writes are not synced: after a crash the extents that were not closed are scanned again. Deletions
-are synced before they are acknowledged, and their tombstones kept, so that a fragment that was
-deleted is neither written again nor found again.
+Writes are not synced: after a crash the extents that were not closed are scanned again, and the log
+of deletions (`tombstones.py`), which is synced before they are acknowledged, is read from where the
+index may lack some. Tombstones are kept, so that a fragment that was deleted is neither written
+again nor found again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple, NoReturn, cast
@@ -16,7 +17,7 @@ from storagenode.store.files import Files
 from storagenode.store.record import Record
 
 _ROW = Struct("<IQQIIIQ")  # extent, offset, fragment, cell, block, identity bytes, written ns
-FRAGMENT, TOMBSTONE, CLOSED = b"F", b"T", b"E"
+FRAGMENT, TOMBSTONE, CLOSED, CLOSED_LOG = b"F", b"T", b"E", b"D"
 CACHE_BYTES = 32 * 2**20
 WRITE_BUFFER_BYTES = 16 * 2**20
 BATCH_ROWS = 1000
@@ -65,10 +66,7 @@ class Index:
     def tombstone(self, blob_id: bytes, index: int) -> Tombstone | None:
         """When the fragment was deleted, if that was not long ago."""
         row = self._database.get(TOMBSTONE + row_key(blob_id, index))
-        if row is None:
-            return None
-        fence = int.from_bytes(row[9:17], "big")
-        return Tombstone(int.from_bytes(row[:8], "big"), row[8:9] == MAY_RETURN, fence)
+        return _decode_tombstone(row) if row is not None else None
 
     def put(self, record: Record, table: bytes) -> None:
         """Add or move a fragment."""
@@ -94,12 +92,27 @@ class Index:
     def delete(self, fragments: list[tuple[bytes, int]], tombstone: Tombstone) -> None:
         """Replace rows by tombstones; durable after `sync_blocking`."""
         names = [row_key(blob_id, index) for blob_id, index in fragments]
-        stamp = tombstone.deleted_ns.to_bytes(8, "big")
-        if tombstone.may_return:
-            stamp += MAY_RETURN + tombstone.fence.to_bytes(8, "big")
+        stamp = _encode_tombstone(tombstone)
         self._write(
             {TOMBSTONE + name: stamp for name in names}, [FRAGMENT + name for name in names]
         )
+
+    def bury(self, deletions: Sequence[tuple[tuple[bytes, int], Tombstone]]) -> int:
+        """Note deletions that it may know, in their order; returns how many were news to it."""
+        last = dict[tuple[bytes, int], Tombstone]()
+        for name, tombstone in deletions:
+            if name not in last or last[name].deleted_ns <= tombstone.deleted_ns:
+                last[name] = tombstone
+        puts, gone = dict[bytes, bytes](), list[bytes]()
+        for name, tombstone in last.items():
+            known = self.tombstone(*name)
+            if known is None or known.deleted_ns <= tombstone.deleted_ns:
+                puts[TOMBSTONE + row_key(*name)] = _encode_tombstone(tombstone)
+            row = self.get(*name)
+            if row is not None and row[0].written_ns <= tombstone.deleted_ns:
+                gone.append(FRAGMENT + row_key(*name))
+        self._write(puts, gone)
+        return len(gone)
 
     def scan(self, after: bytes, prefix: bytes, limit: int) -> list[tuple[Record, bytes]]:
         """Fragments whose id begins with a prefix, after an id, in order."""
@@ -134,6 +147,23 @@ class Index:
         rows = self._database.scan(CLOSED, b"F", 2**20)
         return {int.from_bytes(key[1:], "big") for key, _ in rows}
 
+    def close_tombstones_blocking(self, number: int, newest_ns: int) -> None:
+        """Note that all deletions of a segment of the log are here, and durable. raises Unavailable
+
+        newest_ns   when the last of them was
+        """
+        self.sync_blocking()
+        self._write({CLOSED_LOG + number.to_bytes(4, "big"): newest_ns.to_bytes(8, "big")})
+
+    def forget_tombstones(self, number: int) -> None:
+        """Forget a segment of the log that is gone."""
+        self._write({}, [CLOSED_LOG + number.to_bytes(4, "big")])
+
+    def closed_tombstones(self) -> dict[int, int]:
+        """Segments of the log that need not be read, and when their last deletions were."""
+        rows = self._database.scan(CLOSED_LOG, CLOSED, 2**20)
+        return {int.from_bytes(key[1:], "big"): int.from_bytes(row, "big") for key, row in rows}
+
     def trim_tombstones(self, before_ns: int) -> None:
         """Forget a bounded number of deletions older than a time."""
         rows = self._database.scan(TOMBSTONE, b"U", BATCH_ROWS)
@@ -152,6 +182,14 @@ class Index:
         except faults.Corrupt:
             return found
         return found
+
+    def tombstones(self) -> Iterator[tuple[tuple[bytes, int], Tombstone]]:
+        """All deletions. raises Corrupt"""
+        begin = TOMBSTONE
+        while rows := self._database.scan(begin, b"U", BATCH_ROWS):
+            for key, row in rows:
+                yield (key[1:17], key[17]), _decode_tombstone(row)
+            begin = rows[-1][0] + b"\x00"
 
     def put_back(self, tombstones: dict[bytes, bytes]) -> None:
         """Write salvaged tombstones into a fresh index."""
@@ -221,8 +259,10 @@ def open_index(files: Files, folder: Path) -> Index:
     return Index(folder)
 
 
-def replace_index(files: Files, index: Index, folder: Path, name: str) -> Index:
-    """Set a doubted index aside and begin one that has only its tombstones.
+def replace_index(
+    files: Files, index: Index, folder: Path, name: str, bury: Callable[[Index], object]
+) -> Index:
+    """Set a doubted index aside and begin one that has only its tombstones, and those `bury` adds.
 
     After a crash in between it is the old one or the new one, with every tombstone.
     """
@@ -231,11 +271,22 @@ def replace_index(files: Files, index: Index, folder: Path, name: str) -> Index:
         files.remove_folder(successor)
     fresh = Index(successor)
     fresh.put_back(index.salvage_tombstones())
+    bury(fresh)
     fresh.close()
     index.close(is_synced=False)
     files.set_aside(folder, name)
     files.set_aside(successor, folder.name)
     return Index(folder)
+
+
+def _encode_tombstone(tombstone: Tombstone) -> bytes:
+    row = tombstone.deleted_ns.to_bytes(8, "big")
+    return row + MAY_RETURN + tombstone.fence.to_bytes(8, "big") if tombstone.may_return else row
+
+
+def _decode_tombstone(row: bytes) -> Tombstone:
+    fence = int.from_bytes(row[9:17], "big")
+    return Tombstone(int.from_bytes(row[:8], "big"), row[8:9] == MAY_RETURN, fence)
 
 
 def _encode(record: Record) -> bytes:

@@ -226,7 +226,7 @@ async def test_what_was_deleted_stays_deleted_when_its_mark_was_lost(tmp_path: P
     again = Node(tmp_path / "disk")
     assert again.disk.fragment_count == 0
     again.clock.advance(9 * 86_400)
-    again.disk.trim()
+    await again.disk.trim()
     assert again.disk.index.tombstone(blob_id(1), 2) is None
     await again.store.close()
     last = Node(tmp_path / "disk")
@@ -324,6 +324,58 @@ async def test_another_clusters_newer_disk_is_refused(tmp_path: Path) -> None:
     node = Node(tmp_path / "disk")
     await node.store.close()
     path = tmp_path / "disk" / "format.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
     with pytest.raises(faults.Invalid):
         Node(tmp_path / "disk")
+
+
+@pytest.mark.parametrize("is_rebuilt_later", [False, True])
+@pytest.mark.parametrize("loss", ["gone", "manifest", "log"])
+async def test_a_lost_index_loses_no_deletion(
+    tmp_path: Path, loss: str, is_rebuilt_later: bool
+) -> None:
+    """Not even of what never came, which no mark in an extent tells of; twice, and both ways."""
+    folder, index = tmp_path / "disk", tmp_path / "disk" / "index"
+    node, data = await filled(folder)
+    deleted = [0, 5, 7, *range(900, 1150)]  # some with a fragment; more than a page of the log
+    await node.delete(*deleted[:100])
+    for number in deleted[100:]:
+        await node.delete(number)
+    await node.store.close()
+    for _ in range(2):
+        for broken in folder.glob("index.broken-*"):
+            shutil.rmtree(broken)  # named by the clock, which begins anew
+        if loss == "gone":
+            shutil.rmtree(index)
+        else:
+            for path in index.glob("MANIFEST-*" if loss == "manifest" else "*.log"):
+                path.unlink()
+        again = Node(folder, rebuilds_later=is_rebuilt_later)
+        again.clock.advance(1.0)
+        if again.disk.is_rebuilding:
+            await rebuild(again.disk, again.clock)
+        assert again.disk.fragment_count == len(data) - 3
+        for number in deleted:
+            with pytest.raises(faults.Fenced):
+                await again.put(number, b"late")
+        await again.delete(2000 + len(deleted))
+        deleted.append(2000 + len(deleted))
+        await again.store.close()
+
+
+async def test_a_disk_of_the_first_format_takes_its_deletions_over(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    node, _ = await filled(folder)
+    await node.delete(3, *range(900, 2100))
+    await node.store.close()
+    shutil.rmtree(folder / "tombstones")
+    path = folder / "format.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    await Node(folder).store.close()
+    assert '"format": 2' in path.read_text()
+    shutil.rmtree(folder / "index")
+    again = Node(folder)
+    for number in (3, 900, 2099):
+        with pytest.raises(faults.Fenced):
+            await again.put(number, b"late")
+    await again.store.close()

@@ -4,6 +4,7 @@ Method: a real folder behind a file layer whose writes, syncs and reads fail whe
 and which after a failed sync shows through the page cache what is not on the medium.
 """
 
+import errno
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +18,6 @@ from common.buffers import BufferPool
 from common.checksum import crc32c_blocks
 from common.clock import ManualClock
 from common.limits import MIB
-from common.rocks import RocksDatabase
 from proto import storage_pb2
 from storagenode.store.disk import Disk
 from storagenode.store.files import ExtentFile, SystemFiles
@@ -26,6 +26,7 @@ from storagenode.store.index import Index, open_index
 from storagenode.store.reopen import PAUSE_S_MAX, PAUSE_S_MIN, WELL_S, Reopener
 from storagenode.store.scrub import Scrubber, ScrubSettings
 from storagenode.store.settings import DiskSettings
+from storagenode.store.tombstones import TombstoneLog
 
 CELL = 65_536
 EIO = OSError(5, "injected")
@@ -293,11 +294,11 @@ async def test_a_deletion_that_does_not_sync_fails_the_disk(
     await node.put(1, b"\x01" * 20_000)
     await node.put(2, b"\x02" * 20_000)
 
-    def refuse(database: RocksDatabase) -> None:
-        raise faults.Unavailable("injected: no sync")
+    def refuse(log: TombstoneLog) -> None:
+        raise OSError(errno.EIO, "injected: no sync")
 
     with monkeypatch.context() as patched:
-        patched.setattr(RocksDatabase, "sync_blocking", refuse)
+        patched.setattr(TombstoneLog, "sync_blocking", refuse)
         with pytest.raises(faults.Unavailable):
             await node.delete(1)
     # A sync that succeeds now would prove nothing: the log may have a hole before it.

@@ -28,7 +28,7 @@ DESCRIPTORS_GROWTH_PER_HOUR_MAX = 40
 DESCRIPTORS_STEP = 16  # connections of one more burst are no leak
 DISK_WARM_S = 900.0  # deleted data stays for the grace, then leaves with compaction
 DISK_GROWTH_MIB_PER_HOUR_MAX = 512
-KINDS = ("extents", "journal", "index", "meta", "logs")  # folders that are told apart
+KINDS = ("extents", "journal", "index", "tombstones", "meta", "logs")  # folders that are told apart
 MIB = 1 << 20
 
 

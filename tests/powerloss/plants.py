@@ -12,7 +12,7 @@ from unittest.mock import patch
 from common import keyring
 from common.rocks import RocksDatabase
 from storagenode.store import files
-from storagenode.store.index import Index
+from storagenode.store.tombstones import TombstoneLog
 
 PLANTS: dict[str, tuple[str, Callable[[], Any]]] = {}  # by name: the workload that sees it
 
@@ -44,7 +44,14 @@ def folders_are_not_synced() -> Iterator[None]:
 @plant("store")
 def deletions_are_not_synced() -> Iterator[None]:
     """A deletion is told before its tombstone is on disk."""
-    with patch.object(Index, "sync_blocking", lambda self: None):
+    with patch.object(TombstoneLog, "sync_blocking", lambda self: None):
+        yield
+
+
+@plant("rebuild")
+def deletions_are_in_the_index_alone() -> Iterator[None]:
+    """An index that is lost loses them."""
+    with patch.object(TombstoneLog, "replay_blocking", lambda self, index: None):
         yield
 
 

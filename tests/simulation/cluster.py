@@ -276,7 +276,7 @@ class NodeMember(Member):
     async def _upkeep(self) -> None:
         self.store.give_up_idle()
         await compact_all(self.store.disks, self._pool)
-        self.store.disks[0].trim()
+        await self.store.disks[0].trim()
 
 
 class GatewayMember(Member):

@@ -334,8 +334,7 @@ class Pipeline:
         body = await read_all(payload, limits.XML_BYTES_MAX)
         algorithms = payload.algorithms
         payload.verify({name: checksum.digest(name, body) for name in algorithms})
-        has_digest = expected.md5 is not None or expected.algorithm is not None
-        if operation.checksum == "required" and not has_digest:
+        if operation.checksum == "required" and body and not _is_protected(operation, expected):
             raise errors.InvalidRequest("Missing required header for this request: Content-MD5")
         return body
 
@@ -357,6 +356,17 @@ class Pipeline:
         if error.status == errors.InternalError.status:
             log.error("request failed", exc_info=fault)
         return error
+
+
+def _is_protected(operation: Operation, expected: Expectations) -> bool:
+    """Whether something proves that the body is the client's.
+
+    S3 insists on a digest of its own for DeleteObjects; elsewhere clients that sign the payload's
+    SHA-256 leave it away.
+    """
+    if expected.md5 is not None or expected.algorithm is not None:
+        return True
+    return expected.sha256 is not None and operation.name != "DeleteObjects"
 
 
 def _require_length(request: HttpRequest) -> None:

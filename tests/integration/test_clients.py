@@ -167,6 +167,11 @@ def test_s3cmd_round_trip(cluster: Cluster, bucket: str, tmp_path: Path) -> None
     (tmp_path / "back").mkdir()
     run(cluster, s3cmd, *options, "sync", f"s3://{bucket}/x/", f"{tmp_path}/back/")
     assert_same(source, tmp_path / "back")
+    copied, moved = f"s3://{bucket}/copied", f"s3://{bucket}/moved"
+    run(cluster, s3cmd, *options, "cp", f"s3://{bucket}/x/dir 0/file-0.bin", copied)
+    run(cluster, s3cmd, *options, "mv", copied, moved)
+    run(cluster, s3cmd, *options, "modify", "--add-header=Content-Type:text/x-check", moved)
+    assert "text/x-check" in run(cluster, s3cmd, *options, "info", moved)
 
 
 def test_pandas_reads_parquet_by_ranges(cluster: Cluster, bucket: str, tmp_path: Path) -> None:

@@ -4,22 +4,39 @@ Each replaces one decision of the product by the one that somebody once made, so
 lost data. Nothing of this is in the product.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
+from gateway.objects.blob_writer import BlobWriter
 from gateway.objects.stripes import CellSet
 from metaservice import transaction
-from metaservice.operations import listing, multipart, objects
+from metaservice.kv.rocks import RocksStore
+from metaservice.operations import conditions, listing, multipart, objects, placements
+from metaservice.operations.naming import find_naming
+from metaservice.operations.repairs import Job, put_job
 from metaservice.transaction import HybridClock, Transactor
 from proto import meta_pb2
 from storagenode.store.index import Index
 from storagenode.store.writes import GroupWriter
 from tests.simulation.disk import Medium, SimulatedFiles, Table, apply_batch
-from tests.simulation.plan import GATEWAYS, META, ZONES, Action, Kind, Plan, Scale, draw
+from tests.simulation.plan import (
+    GATEWAYS,
+    META,
+    WORKERS,
+    ZONES,
+    Action,
+    Kind,
+    Plan,
+    Scale,
+    Trouble,
+    draw,
+)
 from workers.garbage import GarbageCollector
 from workers.strays import StrayKeeper
 
@@ -28,28 +45,42 @@ Plant = Callable[[], Iterator[None]]
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """One bug, the plans that give it a chance, and in how many of them it must show."""
+    """One bug, the plans that give it a chance, and in how many of them it must show.
+
+    troubles   beside those that are drawn
+    seed_min   the first seed that is tried: those before it do not show the bug
+    """
 
     plant: Callable[[], Any]
     scale: Scale
     seeds_max: int = 12
+    troubles: tuple[Trouble, ...] = ()
+    seed_min: int = 1
 
     @property
     def name(self) -> str:
         return self.plant.__name__
 
     def plan(self, seed: int) -> Plan:
-        return draw(seed, self.scale)
+        plan = draw(seed, self.scale)
+        troubles = (*plan.troubles, *self.troubles)
+        ordered = sorted(troubles, key=lambda trouble: (trouble.round, trouble.at_s))
+        return replace(plan, troubles=tuple(ordered))
 
 
 BUGS: list[Bug] = []
 
 
-def bug(scale: Scale = Scale(), seeds_max: int = 12) -> Callable[[Plant], Plant]:  # noqa: B008
+def bug(
+    scale: Scale = Scale(),  # noqa: B008
+    seeds_max: int = 12,
+    troubles: tuple[Trouble, ...] = (),
+    seed_min: int = 1,
+) -> Callable[[Plant], Plant]:
     """Add a planting to the list."""
 
     def add(plant: Plant) -> Plant:
-        BUGS.append(Bug(contextmanager(plant), scale, seeds_max))
+        BUGS.append(Bug(contextmanager(plant), scale, seeds_max, troubles, seed_min))
         return plant
 
     return add
@@ -245,4 +276,109 @@ def disk_goes_on_after_a_failed_write() -> Iterator[None]:
                 each.done.set_result(None)
 
     with patch.object(GroupWriter, "poison", ignore):
+        yield
+
+
+@bug(
+    Scale(mode="ONE", troubles=0, requests=30, rounds=1, actions=(Action.PUT,), days=0),
+    seeds_max=3,
+    troubles=(
+        Trouble(0, 5.0, Kind.CUT, ZONES[1], 12.0, 0.0),
+        Trouble(0, 5.0, Kind.CUT, ZONES[2], 12.0, 0.0),
+        Trouble(0, 12.0, Kind.WIPE, ZONES[0], 1.0, 0.0),
+    ),
+)
+def commit_at_k_fragments() -> Iterator[None]:
+    """A blob is acknowledged when it could just be read: one disk lost, and it cannot."""
+    make = BlobWriter.__init__
+
+    def begin(self: BlobWriter, *values: Any, **named: Any) -> None:
+        make(self, *values, **named)
+        self._quorum = self._k
+
+    with patch.object(BlobWriter, "__init__", begin):
+        yield
+
+
+@bug(
+    Scale(
+        mode="POWER", troubles=0, requests=40, rounds=1, days=0, workers=2, pause_factor=6.0,
+        idle_factor=1.5, actions=(Action.CREATE_BY_UPLOAD,),
+    ),
+    seed_min=6,
+    seeds_max=3,
+    troubles=(
+        Trouble(0, 15.0, Kind.CRASH, ZONES[0], 55.0, 0.0),
+        Trouble(0, 45.0, Kind.FREEZE_AT_POINT, WORKERS[0], 0.0, 0.0, "repair.before_commit"),
+    ),
+)  # fmt: skip
+def repair_without_generation_check() -> Iterator[None]:
+    """A worker names what it has written, whoever has repaired, moved or deleted it since."""
+    commit_placement = placements.commit_placement
+
+    async def commit(
+        each: transaction.Transaction, request: meta_pb2.CommitPlacement
+    ) -> meta_pb2.CommitPlacementReply:
+        naming = await find_naming(each, request.blob_id)
+        if naming is not None:
+            await put_job(each, naming.blob, [], "planted")
+            stored = await each.get(placements.keys.repair(request.blob_id))
+            request.generation = naming.blob.placement_generation
+            request.token = Job.FromString(stored or b"").token
+        return await commit_placement(each, request)
+
+    with patch.object(placements, "commit_placement", commit):
+        yield
+
+
+@bug(Scale(
+    mode="POWER", kinds=(Kind.CRASH,), troubles=0, requests=80, rounds=1, pause_factor=0.1, days=0,
+    actions=(Action.CREATE, Action.DELETE),
+), seed_min=3)  # fmt: skip
+def condition_outside_the_commit() -> Iterator[None]:
+    """If-None-Match and If-Match are looked at first, and the commit comes a moment later."""
+    commit_version, check = objects.commit_version, conditions.check
+    is_early: list[bool] = []
+
+    async def commit(
+        each: transaction.Transaction, request: meta_pb2.CommitVersion, data: bytes
+    ) -> meta_pb2.CommitReply:
+        early = transaction.Transaction(each._store, each._clock)
+        await commit_version(early, request, data)  # refuses, or its rows are thrown away
+        await asyncio.sleep(0.02)
+        is_early.append(True)
+        try:
+            return await commit_version(each, request, data)
+        finally:
+            is_early.pop()
+
+    def check_not(*values: Any) -> None:
+        if not is_early:
+            check(*values)
+
+    with (
+        patch.object(objects, "commit_version", commit),
+        patch.object(conditions, "check", check_not),
+    ):
+        yield
+
+
+@bug(Scale(
+    mode="POWER", kinds=(Kind.CRASH_AT_POINT,), points=("commit.before_write",), targets=(META,),
+    troubles=10, requests=80, rounds=1, days=0, actions=(Action.PUT, Action.GET),
+), seed_min=4)  # fmt: skip
+def metadata_acknowledges_before_its_fsync() -> Iterator[None]:
+    """A group of commits counts when it can be read; its sync and its journal come after that."""
+    write_everywhere = RocksStore._write_everywhere
+    persisting: WeakKeyDictionary[RocksStore, asyncio.Task[None]] = WeakKeyDictionary()
+
+    async def write(self: RocksStore, group: Any) -> None:
+        if self in persisting:
+            await persisting.pop(self)
+        gone = [key for key, value in group.rows.items() if value is None]
+        puts = {key: value for key, value in group.rows.items() if value is not None}
+        self._database.write(puts, gone)
+        persisting[self] = asyncio.get_running_loop().create_task(write_everywhere(self, group))
+
+    with patch.object(RocksStore, "_write_everywhere", write):
         yield

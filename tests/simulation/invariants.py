@@ -1,6 +1,6 @@
 """What must hold when all is quiet: metadata and disks compared, fragment by fragment."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from metaservice import keys
 from metaservice.kv.interface import decode_counter
@@ -48,6 +48,19 @@ def check_kept(table: Table, disk: Disk, name: str, history: History) -> None:
                 fault = verify_blocking(extent.file, *row, memory).fault
             if fault:
                 history.violate("not kept", f"{blob.blob_id.hex()} {index} of {name}: {fault}")
+
+
+def check_named(store: RocksStore, nodes: Mapping[str, Disk], history: History) -> None:
+    """At any moment, what metadata names on a disk that nothing damaged is there.
+
+    nodes   these disks, open
+    """
+    disks = {disk.identity.disk_id: (name, disk) for name, disk in nodes.items()}
+    for blob in named_blobs([*rows(store, b"v"), *rows(store, b"p")]):
+        for index, disk_id in enumerate(blob.disk_ids):
+            name, disk = disks.get(disk_id, ("", None))
+            if disk is not None and disk.index.get(blob.blob_id, index) is None:
+                history.violate("named and gone", f"{blob.blob_id.hex()} {index} of {name}")
 
 
 def _is_checkpoint(record: Record) -> bool:

@@ -34,7 +34,13 @@ from tests.simulation.cluster import (
 )
 from tests.simulation.entropy import deterministic
 from tests.simulation.history import History, Violation
-from tests.simulation.invariants import check_disk, check_kept, check_quiet, rows
+from tests.simulation.invariants import (
+    check_disk,
+    check_kept,
+    check_named,
+    check_quiet,
+    rows,
+)
 from tests.simulation.loop import PROCESS, PowerFailure, Process, SimulatedLoop
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
@@ -58,6 +64,7 @@ QUIET_S = 900.0  # beside days: for the passes of scrub and comparison
 QUIET_DAYS = 2  # longer than the quarantine of what nothing knows of
 QUIET_ROUNDS_MAX = 6
 BEAT_S = 2.0
+NAMED_BEATS = 15
 DAY_IDLE_S = 300.0
 DAYS_AT_ONCE = 5
 START_AGAIN_S = 2.0
@@ -279,7 +286,7 @@ class World:
         """
         self.loop.log("idle", seconds, days)
         self._set_idle(is_idle=True)
-        end_s = self.loop.now_s + seconds
+        end_s, beats = self.loop.now_s + seconds, 0
         while self.loop.now_s < end_s or days > 0:
             if self.loop.now_s >= end_s:
                 self.loop.seen["days passed"] += min(days, DAYS_AT_ONCE)
@@ -288,6 +295,9 @@ class World:
                 end_s += DAY_IDLE_S
             await asyncio.sleep(BEAT_S)
             self._beat()
+            beats += 1
+            if beats % NAMED_BEATS == 0:
+                self._check_named()
         for member in self.members.values():
             member.medium.write_back()
         self._set_idle(is_idle=False)
@@ -308,6 +318,16 @@ class World:
             for node in self.nodes.values():
                 if node.is_up:
                     self.meta.registry.heard(node.name, [])
+
+    def _check_named(self) -> None:
+        if self.meta.is_up and self.meta.registry is not None:
+            disks = {
+                name: node.store.disks[0]
+                for name, node in self.nodes.items()
+                if node.is_up and name not in self.nemesis.damaged and hasattr(node, "store")
+            }
+            whole = {name: disk for name, disk in disks.items() if not disk.failure}
+            check_named(self.meta.store, whole, self.history)
 
     def _check_unknown(self, unknown: list[bytes]) -> None:
         """A disk that nothing damaged never has what no row names and no session explains.

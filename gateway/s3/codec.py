@@ -20,9 +20,10 @@ QUERY_INTEGER_MAX = 2**31 - 1
 
 # Of authentication, of SDKs and of proxies: no operation's own, read by others or by nobody.
 COMMON_HEADERS = frozenset({
-    "x-amz-algorithm", "x-amz-cf-id", "x-amz-content-sha256", "x-amz-credential", "x-amz-date",
-    "x-amz-decoded-content-length", "x-amz-sdk-checksum-algorithm", "x-amz-security-token",
-    "x-amz-te", "x-amz-trailer", "x-amz-user-agent",
+    "x-amz-algorithm", "x-amz-api-version", "x-amz-cf-id", "x-amz-content-sha256",
+    "x-amz-credential", "x-amz-date", "x-amz-decoded-content-length",
+    "x-amz-sdk-checksum-algorithm", "x-amz-security-token", "x-amz-te", "x-amz-trailer",
+    "x-amz-user-agent",
 })  # fmt: skip
 COMMON_QUERY = frozenset({
     "X-Amz-Algorithm", "X-Amz-Content-Sha256", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires",
@@ -309,7 +310,11 @@ def _header_reader(field: Field) -> text.Read:
 
 def _scalar_reader(field: Field, time: str) -> text.Read:
     read = text.reader(field.value_type, field.time or time)
-    return text.one_of(field.enum, read) if field.enum else read
+    if not field.enum:
+        return read
+    # The C++ SDK asks for checksum mode `enabled`, and S3 knows it by that.
+    is_of_checksum = field.wire.startswith(("x-amz-checksum-", "x-amz-sdk-checksum-"))
+    return text.one_of(field.enum, read, in_any_case=is_of_checksum)
 
 
 def _bounded(read: text.Read, maximum: int) -> text.Read:

@@ -115,14 +115,17 @@ def writer(kind: Any, time: str) -> Write:
     return WRITERS[kind]
 
 
-def one_of(values: tuple[str, ...], read: Read) -> Read:
-    """A reader that takes only the given values."""
-    allowed = frozenset(values)
+def one_of(values: tuple[str, ...], read: Read, *, in_any_case: bool = False) -> Read:
+    """A reader that takes only the given values; in upper and lower case alike, if so said."""
+    allowed = {value: value for value in values}
+    if in_any_case:
+        allowed |= {value.lower(): value for value in values}
 
     def read_one(text: str) -> Any:
         value = read(text)
-        if value not in allowed:
+        known = allowed.get(value) or allowed.get(value.lower() if in_any_case else value)
+        if known is None:
             raise ValueError(f"not one of {', '.join(values)}: {text!r}")
-        return value
+        return known
 
     return read_one

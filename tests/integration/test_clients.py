@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import pyarrow
 import pytest
 import s3fs
+from pyarrow import fs as arrow_files
+from pyarrow import parquet
 
 from tests.support.cluster import ACCESS_KEY, SECRET_KEY, Cluster
 
@@ -185,3 +188,21 @@ def test_pandas_reads_parquet_by_ranges(cluster: Cluster, bucket: str, tmp_path:
         f"s3://{bucket}/frame.parquet", columns=["a"], storage_options=options
     )
     assert read["a"].tolist() == frame["a"].tolist()
+
+
+def test_pyarrow_files_of_the_cpp_sdk(cluster: Cluster, bucket: str) -> None:
+    """Arrow's own file system: uploads in parts, ranges with checksums, folders, deletes."""
+    files = arrow_files.S3FileSystem(
+        access_key=ACCESS_KEY, secret_key=SECRET_KEY, scheme="http", region="us-east-1",
+        endpoint_override=cluster.endpoint.removeprefix("http://"),
+    )  # fmt: skip
+    table = pyarrow.table({"a": range(100_000), "b": [str(n) for n in range(100_000)]})
+    parquet.write_table(table, f"{bucket}/folder/table.parquet", filesystem=files)
+    read = parquet.read_table(f"{bucket}/folder/table.parquet", columns=["a"], filesystem=files)
+    assert read["a"].to_pylist() == table["a"].to_pylist()
+    files.copy_file(f"{bucket}/folder/table.parquet", f"{bucket}/copy")
+    everything = arrow_files.FileSelector(bucket, recursive=True)
+    paths = {info.path.removeprefix(f"{bucket}/") for info in files.get_file_info(everything)}
+    assert paths == {"copy", "folder", "folder/table.parquet"}
+    files.delete_dir_contents(bucket)
+    assert files.get_file_info(everything) == []

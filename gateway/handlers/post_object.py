@@ -6,7 +6,7 @@ from urllib.parse import urlencode, urlsplit
 
 from common import limits
 from gateway.handlers.context import Context, Payload, shown_version_id
-from gateway.handlers.draft import draft_version, header_of, object_url
+from gateway.handlers.draft import CHECKSUM_ALGORITHMS, draft_version, header_of, object_url
 from gateway.handlers.object_write import ObjectWriteHandlers, store_payload
 from gateway.objects.stored import Identity
 from gateway.s3 import address, errors, tagging, xml
@@ -27,12 +27,12 @@ MEMBERS = {
     "storage_class": "x-amz-storage-class",
     "server_side_encryption": "x-amz-server-side-encryption",
 }
-REFUSED = (
-    "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-website-redirect-location",
-    "x-amz-object-lock-mode",
-)
+# Of the signature, and of checksums, which the payload has read. What else begins so is refused.
+READ_ELSEWHERE = frozenset({
+    "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature",
+    "x-amz-sdk-checksum-algorithm",
+    *(f"x-amz-checksum-{name.lower()}" for name in (*CHECKSUM_ALGORITHMS, "algorithm")),
+})  # fmt: skip
 
 
 class PostedForm(Protocol):
@@ -58,8 +58,8 @@ class PostObjectHandlers:
         fields = payload.form.fields
         key = fields["key"]
         address.check_key(key)
-        for name in REFUSED:
-            if name in fields:
+        for name in fields:
+            if name.startswith("x-amz-") and not _is_known(name):
                 raise errors.NotImplemented(Header=name)
         version = draft_version(context, _metadata(fields))
         identity = Identity(request.bucket, key.encode(), about=header_of(context, version))
@@ -74,6 +74,10 @@ class PostObjectHandlers:
             version_id=shown_version_id(reply.version_id) if reply.version_id else None,
         )
         return _answered(output, fields, request.bucket, key)
+
+
+def _is_known(name: str) -> bool:
+    return name.startswith(META) or name in READ_ELSEWHERE or name in MEMBERS.values()
 
 
 def _answered(

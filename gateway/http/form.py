@@ -69,6 +69,8 @@ class FormAuthenticator:
         if "key" not in fields:
             raise _missing("key")
         fields["key"] = fields["key"].replace("${filename}", form.filename)
+        if "x-amz-security-token" in fields:
+            raise errors.InvalidToken()
         credential = await self._prove(fields)
         policy = check_policy(fields, bucket, self._clock)
         expected = read_expectations(fields, UNSIGNED)

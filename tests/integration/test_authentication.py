@@ -198,6 +198,27 @@ def test_browser_form_against_its_policy_is_refused(
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "answer"),
+    [
+        ("x-amz-object-lock-legal-hold", "ON", (501, "NotImplemented")),
+        ("x-amz-website-redirect-location", "/x", (501, "NotImplemented")),
+        ("x-amz-grant-read", "id=x", (501, "NotImplemented")),
+        ("x-amz-security-token", "t", (400, "InvalidToken")),
+        ("x-amz-checksum-sha256", "bm9uZQ==", (400, "InvalidRequest")),
+        ("x-amz-checksum-crc32", "AAAAAA==", (400, "BadDigest")),
+        ("x-amz-checksum-crc32", "jNwWgw==", (204, "")),
+    ],
+)
+def test_no_field_of_a_form_is_passed_over(  # noqa: PLR0913 - drawn, not called
+    cluster: Cluster, s3: Any, bucket: str, field: str, value: str, answer: tuple[int, str]
+) -> None:
+    data, kind = form(s3, bucket, "k", {field: value}, b"x")
+    got = send(cluster, "POST", f"/{bucket}", {"content-type": kind}, data)
+    assert (got.status, got.code) == answer, got.body
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == (answer[0] == 204)
+
+
 def test_form_with_a_changed_policy_is_403(cluster: Cluster, s3: Any, bucket: str) -> None:
     data, kind = form(s3, bucket, "k", {}, b"x")
     at = data.index(b'name="policy"\r\n\r\n') + 17

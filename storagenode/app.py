@@ -22,6 +22,7 @@ from proto import admin_pb2_grpc, meta_pb2, records_pb2
 from storagenode.config import StorageNodeConfig
 from storagenode.journal.handlers import JournalHandlers
 from storagenode.journal.journal import SCRUB_S, JournalSettings, NodeJournal
+from storagenode.journal.reopen import JournalReopener
 from storagenode.reporter import Reporter
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.service import SERVICE, NodeControl
@@ -30,10 +31,10 @@ from storagenode.store.disk import Disk
 from storagenode.store.files import SystemFiles
 from storagenode.store.fragment_store import FragmentStore
 from storagenode.store.rebuild import rebuild
-from storagenode.store.reopen import STEP_S as REOPEN_S
 from storagenode.store.reopen import Reopener
 from storagenode.store.scrub import STEP_S, Scrubber, ScrubSettings
 from storagenode.store.settings import DiskSettings
+from storagenode.trials import STEP_S as TRIAL_S
 
 log = logging.getLogger(__name__)
 
@@ -131,9 +132,11 @@ class StorageNodeApp:
         for number, (disk, scrubber) in enumerate(self._scrubbers.items(), 1):
             self._supervisor.add(f"scrub-{number}", STEP_S, scrubber.step)
             self._supervisor.add(f"rebuild-{number}", REBUILD_S, partial(self._rebuild, disk))
-            reopener = Reopener(disk, self._store, scrubber, self._clock)
-            self._supervisor.add(f"reopen-{number}", REOPEN_S, reopener.step)
+            again = Reopener(disk, self._store, scrubber, self._clock)
+            self._supervisor.add(f"reopen-{number}", TRIAL_S, again.step)
         self._supervisor.add("journal_scrub", SCRUB_S, self._journal.scrub)
+        anew = JournalReopener(self._journal, self._clock)
+        self._supervisor.add("journal_reopen", TRIAL_S, anew.step)
         await self._supervisor.start()
         log.info("storage node is up", extra={"address": self._address})
 

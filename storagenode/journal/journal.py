@@ -2,7 +2,7 @@
 
 One thread does all that touches the disk, in the order of the calls. Appends that come while it
 works are written and synced together. After a failed write or sync nothing is acknowledged until
-the process starts again.
+the journal was opened anew: what is there is read, and no segment of before is appended to.
 """
 
 import asyncio
@@ -322,10 +322,31 @@ class NodeJournal:
             if not self._to_scrub:
                 self._resting_until_s = self._loop.time() + SCRUB_PAUSE_S
 
+    # --- failing ------------------------------------------------------------------------------
+
+    async def reopen(self) -> None:
+        """After a failure begin with what is on disk, as at a start. raises OSError: it still fails
+
+        What was promised stays promised; what was refused is not appended after all.
+        """
+        if self._pump is not None and not self._pump.done():
+            await asyncio.wait([self._pump])
+        found = await self._loop.run_in_executor(self._thread, self._find_again_blocking)
+        self._segments, self._to_scrub = found, []
+        self._open = self._last = None
+        self._is_saved = self.is_failed = False
+
+    def _find_again_blocking(self) -> dict[int, Segment]:
+        self._files.probe(self._settings.folder)
+        before, found = self._segments, self._find_segments()
+        for segment in before.values():
+            segment.close()
+        return found
+
     # --- the thread ---------------------------------------------------------------------------
 
     async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Do something in the journal's thread. raises Full, Unavailable: nothing works any more"""
+        """Do something in the journal's thread. raises Full, Unavailable: until it is reopened"""
         if self.is_failed:
             raise faults.Unavailable("the journal's disk has failed")
         work = self._loop.run_in_executor(self._thread, lambda: function(*arguments))

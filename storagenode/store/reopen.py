@@ -14,8 +14,7 @@ may be trusted afterwards, after a failed fsync above all:
 
 That is no more than a new start of the process would do, and no less. Before the disk is closed a
 small file is written, synced and read, so that one that still fails goes on serving what can be
-read from it. Pauses grow with each failure and are short again only after an hour without one:
-a dying disk is not asked to take new fragments every few seconds.
+read from it.
 """
 
 import logging
@@ -27,12 +26,9 @@ from common.clock import Clock
 from storagenode.store.disk import Disk
 from storagenode.store.fragment_store import FragmentStore
 from storagenode.store.scrub import Scrubber
+from storagenode.trials import Trials
 
 log = logging.getLogger(__name__)
-
-STEP_S = 1.0
-PAUSE_S_MIN, PAUSE_S_MAX = 4.0, 3600.0  # several trials come before what it holds is rebuilt
-WELL_S = 3600.0  # after which a failure counts as the first
 
 TRIALS = Counter("ostraka_disk_reopened", "Trials to open a failed disk again", ["disk", "outcome"])
 
@@ -41,31 +37,23 @@ class Reopener:
     """Opens one disk again whenever it has failed; `step` is called again and again."""
 
     def __init__(self, disk: Disk, store: FragmentStore, scrubber: Scrubber, clock: Clock) -> None:
-        self._disk, self._store, self._scrubber, self._clock = disk, store, scrubber, clock
-        self._pause_s = 0.0  # before the next trial; 0: the disk has been well for long
-        self._due_s = 0.0
-        self._well_since_s = clock.monotonic_s()
+        self._disk, self._store, self._scrubber = disk, store, scrubber
+        self._trials = Trials(clock)
 
     async def step(self) -> None:
         """Try the disk if it has failed and its pause is over. raises nothing of the disk's"""
-        disk, now_s = self._disk, self._clock.monotonic_s()
-        if not disk.failure:
-            if self._due_s:
-                self._due_s, self._well_since_s = 0.0, now_s
-            if now_s - self._well_since_s >= WELL_S:
-                self._pause_s = 0.0
-            return
-        if not self._due_s:
-            self._wait_longer()
-        elif now_s >= self._due_s and not disk.is_rebuilding:
+        disk, trials = self._disk, self._trials
+        # One whose index is being rebuilt is in use; that ends by itself.
+        if trials.is_due(is_failed=bool(disk.failure)) and not disk.is_rebuilding:
             outcome = await self._try()
             TRIALS.labels(str(disk.identity.disk_id), "failed" if outcome else "opened").inc()
             folder = {"disk": str(disk.settings.folder)}
             if outcome:
-                self._wait_longer()
+                trials.wait_longer()
                 log.error("the disk still fails: %s", outcome, extra=folder)
             else:
                 log.warning("the disk was opened again and is used", extra=folder)
+        disk.next_trial_ns = trials.next_ns
 
     async def _try(self) -> str:
         """Returns why the disk still fails; empty: it does not."""
@@ -81,8 +69,3 @@ class Reopener:
         except faults.Fault as fault:
             return faults.in_words(fault)
         return disk.failure
-
-    def _wait_longer(self) -> None:
-        self._pause_s = min(max(2 * self._pause_s, PAUSE_S_MIN), PAUSE_S_MAX)
-        self._due_s = self._clock.monotonic_s() + self._pause_s
-        self._disk.next_trial_ns = self._clock.now_ns() + int(self._pause_s * 1e9)

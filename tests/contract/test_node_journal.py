@@ -18,12 +18,15 @@ import pytest
 from common import faults
 from common.buffers import BufferPool
 from common.checksum import crc32c
+from common.clock import ManualClock
 from common.limits import KIB, MIB
 from proto import journal_pb2
 from storagenode.journal import journal as journals
 from storagenode.journal.journal import JournalSettings, NodeJournal
 from storagenode.journal.record import HEADER_BYTES
+from storagenode.journal.reopen import JournalReopener
 from storagenode.store.files import PAGE, Files, SystemFiles
+from storagenode.trials import PAUSE_S_MAX
 from tests.simulation.disk import Medium, SimulatedFiles
 from tests.simulation.loop import Process, SimulatedLoop
 
@@ -316,6 +319,38 @@ async def test_a_failed_sync_ends_all_promises_of_durability() -> None:
         await bench.journal.fence(caller(2))
     bench.reopen()
     assert await bench.read(1, 2) == [payload_of(1)]
+
+
+async def test_a_journal_is_opened_anew_when_its_disk_is_well() -> None:
+    medium = Medium("node", Random(1), Counter())
+    bench = Bench(lambda: SimulatedFiles(medium, Process("node")), Path("/node/journal"))
+    clock = ManualClock()
+    reopener = JournalReopener(bench.journal, clock)
+
+    async def pass_time() -> None:
+        await reopener.step()
+        clock.advance(PAUSE_S_MAX)
+        await reopener.step()
+
+    await bench.journal.open_segment(caller(), 7, 1)
+    await bench.append(1)
+    medium.fails_syncs = True
+    with pytest.raises(faults.Unavailable):
+        await bench.append(2)
+    await pass_time()
+    with pytest.raises(faults.Unavailable):
+        await bench.read(1, 2)
+    medium.fails_syncs = False
+    await pass_time()
+    assert (await bench.read(1, 2))[:1] == [payload_of(1)]
+    with pytest.raises(faults.Invalid):  # the segment is not open: it is never appended to again
+        await bench.append(2)
+    with pytest.raises(faults.Fenced):
+        await bench.journal.open_segment(caller(0), 8, 2)
+    await bench.journal.open_segment(caller(2), 8, 2)
+    await bench.append(2, segment=8, epoch=2)
+    bench.reopen()
+    assert (await bench.read(1, 2))[:1] == [payload_of(1)]
 
 
 async def test_a_full_disk_refuses_a_segment() -> None:

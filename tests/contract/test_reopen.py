@@ -23,10 +23,11 @@ from storagenode.store.disk import Disk
 from storagenode.store.files import ExtentFile, SystemFiles
 from storagenode.store.fragment_store import FragmentStore
 from storagenode.store.index import Index, open_index
-from storagenode.store.reopen import PAUSE_S_MAX, PAUSE_S_MIN, WELL_S, Reopener
+from storagenode.store.reopen import Reopener
 from storagenode.store.scrub import Scrubber, ScrubSettings
 from storagenode.store.settings import DiskSettings
 from storagenode.store.tombstones import TombstoneLog
+from storagenode.trials import PAUSE_S_MAX, PAUSE_S_MIN, WELL_S
 
 CELL = 65_536
 EIO = OSError(5, "injected")

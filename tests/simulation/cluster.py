@@ -45,15 +45,16 @@ from proto import admin_pb2, meta_pb2, records_pb2
 from storagenode.client import NodeClient
 from storagenode.journal.handlers import JournalHandlers
 from storagenode.journal.journal import JournalSettings, NodeJournal
+from storagenode.journal.reopen import JournalReopener
 from storagenode.reporter import Reporter
 from storagenode.server import NodeServer, PoolSlots, disk_status
 from storagenode.store.compact import compact_all
 from storagenode.store.disk import Disk
 from storagenode.store.fragment_store import FragmentStore
-from storagenode.store.reopen import STEP_S as REOPEN_S
 from storagenode.store.reopen import Reopener
 from storagenode.store.scrub import STEP_S, Scrubber, ScrubSettings
 from storagenode.store.settings import DiskSettings
+from storagenode.trials import STEP_S as TRIAL_S
 from tests.simulation.disk import Medium, SimulatedDatabase, SimulatedFiles
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.network import NOBODY
@@ -244,7 +245,8 @@ class NodeMember(Member):
         scrubber = Scrubber(disk, files, clock, SCRUB)
         supervisor.add("scrub", STEP_S, scrubber.step)
         reopener = Reopener(disk, self.store, scrubber, clock)
-        supervisor.add("reopen", REOPEN_S, reopener.step)
+        supervisor.add("reopen", TRIAL_S, reopener.step)
+        supervisor.add("journal", TRIAL_S, JournalReopener(self.journal, clock).step)
         supervisor.add("reports", REPORTS_S, Reporter(self.store, self._meta).send)
         await supervisor.start()
 

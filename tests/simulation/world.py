@@ -364,6 +364,9 @@ class World:
             stores = {name: node.store for name, node in self.nodes.items()}
             check_quiet(self.meta.store, stores, found)
             for name, node in self.nodes.items():
+                if node.journal.is_failed:
+                    found.violate("failed disk", f"the journal of {name}")
+            for name, node in self.nodes.items():
                 check = partial(check_disk, node.store.disks[0], name, found)
                 await self.loop.start_process(node.process, check)
             if not found.violations:

@@ -55,3 +55,23 @@ def test_unit_starts_a_service_with_its_configuration(unit: Path) -> None:
 
 def test_every_service_has_a_unit() -> None:
     assert {unit.stem for unit in UNITS} == {f"ostraka-{name}" for name in SERVICES}
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_units_never_give_up(unit: Path) -> None:
+    """What cannot start because another is away tries again for as long as that takes."""
+    sections = re.split(r"^\[(\w+)\]$", unit.read_text(), flags=re.MULTILINE)
+    lines = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert "StartLimitIntervalSec=0" in lines["Unit"].splitlines()
+    assert "Restart=always" in lines["Service"].splitlines()
+
+
+def test_all_services_fit_on_one_host() -> None:
+    """No port twice, and room above the gateways' for one admin port of each process."""
+    ports: dict[int, str] = {}
+    for file in (ROOT / "deploy" / "config").glob("*.toml"):
+        for name, value in tomllib.loads(file.read_text()).items():
+            if name == "port" or (name.endswith("_port") and name != "metaservice_port"):
+                assert value not in ports, f"{file.name}: {name} is {ports[value]}"
+                ports[value] = f"{name} of {file.name}"
+    assert ports[max(ports)] == "admin_port of gateway.toml"

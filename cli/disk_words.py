@@ -34,7 +34,7 @@ def damage_problems(disks: Iterable[records_pb2.Disk], away: set[str]) -> list[s
     """Disks with fragments that were found bad and are not repaired yet."""
     return [
         f"{disk.zone}: {disk.node_name} disk {disk.disk_id} has {disk.damaged_fragments} damaged "
-        "fragments, to be repaired from the others"
+        "fragments, to be repaired from the others or deleted with their objects"
         for disk in disks
         if disk.damaged_fragments and disk.node_name not in away
     ]

@@ -234,7 +234,12 @@ def scrub(name: str) -> bytes:
 
 
 def quarantine(disk_id: int, blob_id: bytes, index: int) -> bytes:
-    return b"F" + uint64(disk_id) + blob_id + bytes([index])
+    return quarantined(disk_id) + blob_id + bytes([index])
+
+
+def quarantined(disk_id: int) -> bytes:
+    """Begins all quarantine rows of a disk."""
+    return b"F" + uint64(disk_id)
 
 
 def single(name: str) -> bytes:

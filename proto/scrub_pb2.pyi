@@ -491,7 +491,14 @@ class Quarantine(_message.Message):
 
     DISK_ID_FIELD_NUMBER: _builtins.int
     FRAGMENTS_FIELD_NUMBER: _builtins.int
+    IS_PAGE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    UPTO_FIELD_NUMBER: _builtins.int
     disk_id: _builtins.int
+    is_page: _builtins.bool
+    """They are all of the disk's fragments in (after, upto], as ids sort; upto empty: to the end."""
+    after: _builtins.bytes
+    upto: _builtins.bytes
     @_builtins.property
     def fragments(self) -> _containers.RepeatedCompositeFieldContainer[_storage_pb2.FragmentId]: ...
     def __init__(
@@ -499,10 +506,13 @@ class Quarantine(_message.Message):
         *,
         disk_id: _builtins.int = ...,
         fragments: _abc.Iterable[_storage_pb2.FragmentId] | None = ...,
+        is_page: _builtins.bool = ...,
+        after: _builtins.bytes = ...,
+        upto: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_id", b"disk_id", "fragments", b"fragments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "disk_id", b"disk_id", "fragments", b"fragments", "is_page", b"is_page", "upto", b"upto"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

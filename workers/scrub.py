@@ -148,20 +148,31 @@ class ComparisonScrub:
             try:
                 page = await client.list_fragments(request)
             except (faults.Unavailable, faults.Busy, faults.NotFound):
-                page = storage_pb2.ListFragmentsReply()  # the next pass comes by again
-            findings = await comparison.check_fragments(state.disk_id, page.fragments)
-            await self._unknown(state.disk_id, findings)
-            await self._elsewhere(state.disk_id, comparison.elsewhere)
-            FRAGMENTS.inc(len(page.fragments))
-            if page.fragments:
-                last = page.fragments[-1]
-                state.after = last.blob_id + bytes([last.index])
-            more = page.more
+                page = None  # the next pass comes by again
+            if page is not None:
+                await self._page(comparison, page)
+                more = page.more
         if not more:
             state.disk_id, state.after = state.disk_id + 1, b""
 
-    async def _unknown(self, disk_id: int, findings: Sequence[Finding]) -> None:
-        """Note unknown fragments; delete those whose time has come."""
+    async def _page(self, comparison: Comparison, page: storage_pb2.ListFragmentsReply) -> None:
+        """Judge the fragments of a page of the disk that is looked at."""
+        state = self._state
+        findings = await comparison.check_fragments(state.disk_id, page.fragments)
+        after = state.after
+        if page.fragments:
+            last = page.fragments[-1]
+            state.after = last.blob_id + bytes([last.index])
+        place = scrub_pb2.Quarantine(
+            disk_id=state.disk_id, is_page=True, after=after, upto=state.after if page.more else b""
+        )
+        await self._unknown(place, findings)
+        await self._elsewhere(state.disk_id, comparison.elsewhere)
+        FRAGMENTS.inc(len(page.fragments))
+
+    async def _unknown(self, request: scrub_pb2.Quarantine, findings: Sequence[Finding]) -> None:
+        """Note unknown fragments of a page; delete those whose time has come."""
+        disk_id = request.disk_id
         fragments = [
             storage_pb2.FragmentId(
                 blob_id=finding.named.blob.blob_id, index=finding.index, disk_id=disk_id
@@ -169,10 +180,9 @@ class ComparisonScrub:
             for finding in findings
             if finding.kind == ORPHAN
         ]
-        if not fragments:
-            return
-        self._count(ORPHAN, len(fragments))
-        request = scrub_pb2.Quarantine(disk_id=disk_id, fragments=fragments)
+        if fragments:
+            self._count(ORPHAN, len(fragments))
+            request.fragments.extend(fragments)
         reply: scrub_pb2.QuarantineReply = await self._meta.call(Method.QUARANTINE, request)
         client = self._nodes.client_of(disk_id)
         if not reply.due or client is None:

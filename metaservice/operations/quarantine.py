@@ -15,6 +15,7 @@ NAME = "comparison"
 LEASE = "comparison"
 QUARANTINE_NS = int(limits.QUARANTINE_S * 1e9)
 FRAGMENTS_AT_ONCE_MAX = 100
+FORGOTTEN_AT_ONCE_MAX = 200  # rows of a page; the next pass finds more
 
 
 async def load_scrub(
@@ -42,12 +43,16 @@ async def quarantine(
 ) -> scrub_pb2.QuarantineReply:
     """Note unknown fragments of a disk; answers those that have been for long enough.
 
-    None is noted while garbage is kept for the disk: that is deleted first, and may explain them.
+    Where the request is a page of the disk, what was noted there and is not unknown any more is
+    forgotten: something else has deleted it, or explains it now. None is noted while garbage is
+    kept for the disk: that is deleted first, and may explain them.
     raises   Invalid for too many at once
     """
     if len(request.fragments) > FRAGMENTS_AT_ONCE_MAX:
         raise faults.Invalid("fragments", str(len(request.fragments)), "too many at once")
     reply = scrub_pb2.QuarantineReply()
+    if request.is_page:
+        await _forget_others(transaction, request)
     prefix = keys.kept_garbage(request.disk_id, b"")
     has_kept_garbage = bool(await transaction.scan(prefix, keys.after(prefix), 1))
     for fragment in request.fragments:
@@ -67,6 +72,19 @@ async def quarantine(
         elif int.from_bytes(stored, "big") + QUARANTINE_NS <= transaction.now_ns:
             reply.due.add(fragment=fragment, seen_ns=int.from_bytes(stored, "big"))
     return reply
+
+
+async def _forget_others(transaction: Transaction, request: scrub_pb2.Quarantine) -> None:
+    disk = keys.quarantined(request.disk_id)
+    begin = disk + request.after + b"\x00" if request.after else disk
+    end = disk + request.upto + b"\x00" if request.upto else keys.after(disk)
+    named = {
+        keys.quarantine(request.disk_id, fragment.blob_id, fragment.index)
+        for fragment in request.fragments
+    }
+    for key, _ in await transaction.scan(begin, end, FORGOTTEN_AT_ONCE_MAX):
+        if key not in named:
+            transaction.delete(key)
 
 
 async def _has_entry(

@@ -96,6 +96,7 @@ def check_quiet(store: RocksStore, nodes: dict[str, FragmentStore], history: His
     for blob_id, index, disk_id in sorted(found - wanted):
         history.violate("leaked fragment", f"{blob_id.hex()} {index} of {disks[disk_id]}")
     _check_rows(store, {blob.blob_id for blob in blobs}, history)
+    _check_quarantine(store, disks, history)
     _check_heads(store, history)
 
 
@@ -141,10 +142,16 @@ def _check_rows(store: RocksStore, named: set[bytes], history: History) -> None:
     for key, _ in jobs:
         what = "repair left" if key[1:] in named else "repair of nothing"
         history.violate(what, key[1:].hex())
-    # Rows of quarantine may stay: of fragments that their session's walk has deleted meanwhile.
     for kind, what in ((b"J", "stray left"), (b"s", "session left")):
         for key, _ in rows(store, kind):
             history.violate(what, key[1:].hex())
+
+
+def _check_quarantine(store: RocksStore, disk_ids: Iterable[int], history: History) -> None:
+    for disk_id in disk_ids:
+        begin = keys.quarantined(disk_id)
+        for key, _ in store.scan(begin, keys.after(begin), ROWS_MAX):
+            history.violate("quarantine left", key[9:].hex())
 
 
 def _check_heads(store: RocksStore, history: History) -> None:

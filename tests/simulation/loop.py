@@ -12,6 +12,7 @@ import contextvars
 import hashlib
 import heapq
 import itertools
+import logging
 import random
 import warnings
 from asyncio import events
@@ -284,6 +285,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def bury(self) -> None:
         """Close all that never ended, after the run: nothing it does counts any more."""
+        # Loops that log what their steps raise do so of a step that is closed, too.
+        logging.disable()
+        try:
+            self._bury()
+        finally:
+            logging.disable(logging.NOTSET)
+
+    def _bury(self) -> None:
         with warnings.catch_warnings():
             # What was begun in the last step of a process is never awaited, and need not be.
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -170,6 +170,26 @@ async def test_a_finished_stray_leaves_the_quarantine(cluster: Scrubbed) -> None
     assert not bench.store.scan(b"J", b"K", 9)
 
 
+@pytest.mark.parametrize("others", [0, 150])  # the disk has one page, or two
+async def test_what_something_else_has_deleted_leaves_the_quarantine(
+    cluster: Scrubbed, others: int
+) -> None:
+    cluster.stranger()
+    scrub, bench = cluster.scrub(), cluster.bench
+    for number in range(others):
+        blob_id = STRANGER[:8] + number.to_bytes(8, "big")
+        blob = records_pb2.BlobRef(
+            blob_id=blob_id, plain_bytes=9, k=4, m=2, cell_bytes=FULL_CELL_BYTES, layout=1
+        )
+        cluster.on[3].put(blob, 2)
+    bench.clock.advance(limits.GARBAGE_GRACE_S + 1)
+    await cluster.whole_pass(scrub)
+    assert len(bench.store.scan(b"F", b"G", 999)) == 1 + others
+    del cluster.on[3].fragments[STRANGER, 2]
+    await cluster.whole_pass(scrub)
+    assert len(bench.store.scan(b"F", b"G", 999)) == others
+
+
 async def test_what_was_written_since_stays(cluster: Scrubbed) -> None:
     cluster.stranger()
     scrub, bench = cluster.scrub(), cluster.bench

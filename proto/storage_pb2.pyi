@@ -428,10 +428,13 @@ class FragmentInfo(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     FRAGMENT_BYTES_FIELD_NUMBER: _builtins.int
     WRITTEN_NS_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
     blob_id: _builtins.bytes
     index: _builtins.int
     fragment_bytes: _builtins.int
     written_ns: _builtins.int
+    damaged: _builtins.bool
+    """found bad, by a reader or the scrub; told by StatFragments only"""
     def __init__(
         self,
         *,
@@ -439,10 +442,11 @@ class FragmentInfo(_message.Message):
         index: _builtins.int = ...,
         fragment_bytes: _builtins.int = ...,
         written_ns: _builtins.int = ...,
+        damaged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "fragment_bytes", b"fragment_bytes", "index", b"index", "written_ns", b"written_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_id", b"blob_id", "damaged", b"damaged", "fragment_bytes", b"fragment_bytes", "index", b"index", "written_ns", b"written_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,9 +19,10 @@ from common.limits import MIB
 from metaservice.journal import register
 from metaservice.journal.blobs import SESSION, BlobKeeper
 from metaservice.journal.checkpoint import PROFILE, CheckpointWriter
-from metaservice.journal.nodes import JournalNodes, Place, is_kept
+from metaservice.journal.nodes import JournalNodes, Place
 from metaservice.journal.register import is_joined, names_of
 from metaservice.journal.survival import JournalPicture, picture_of
+from metaservice.journal.watch import CheckpointWatch
 from metaservice.journal.writer import Ended, JournalWriter, WriterSettings
 from metaservice.kv.rocks import RocksStore
 from proto import journal_pb2, storage_pb2
@@ -68,6 +69,7 @@ class MetadataJournal:
         self._thread = ThreadPoolExecutor(1, "snapshot")
         self._keeper = BlobKeeper(nodes, codes, BufferPool(BUFFER_BYTES))
         self._checkpoints = CheckpointWriter(self._keeper, ring, clock, self._thread)
+        self._watch = CheckpointWatch(nodes, clock)
         self._resuming: asyncio.Task[None] | None = None
         self._is_running = False  # groups go to the nodes
         self._zones_seen: set[str] = set()
@@ -162,7 +164,9 @@ class MetadataJournal:
             if not self._is_running:
                 await self._begin_if_possible()
             else:
-                await self._watch()
+                await self._watch_members()
+                assert self.writer.header is not None, "running"
+                await self._watch.look(self.writer.header)
                 await self.writer.grow()
                 await self.writer.rewrap()
         except Ended as ended:
@@ -188,7 +192,7 @@ class MetadataJournal:
         self._attach()
         log.info("the journal begins", extra={"members": [member.name for member in members]})
 
-    async def _watch(self) -> None:
+    async def _watch_members(self) -> None:
         """See whether members still have what they had; give it to them again if not.
 
         raises   Fenced if another service has taken over
@@ -278,6 +282,7 @@ class MetadataJournal:
         await self.writer.change(lambda changed: self._name(changed, checkpoint))
         self.writer.bytes_since_checkpoint -= written
         self._away_since_s.clear()
+        self._watch.stored()
         log.info(
             "a checkpoint is stored",
             extra={"sequence": checkpoint.sequence, "size_bytes": checkpoint.size_bytes},
@@ -295,8 +300,7 @@ class MetadataJournal:
             return True
         if not self.writer.is_short and self._has_thin_segment(header, last):
             return True
-        disks = self._nodes.topology.disks
-        if any(disk_id and not is_kept(disks.get(disk_id)) for disk_id in _disks_of(header)):
+        if self._watch.is_due(header):
             return True
         now_s = self._clock.monotonic_s()
         long_away = {
@@ -388,12 +392,14 @@ class MetadataJournal:
             lambda name, segment_id: (
                 self._nodes.peer(name) is not None and self._holds(name, segment_id)
             ),
-            lambda disk_id: (
-                self._nodes.client_of(disk_id) is not None
-                and is_kept(self._nodes.topology.disks.get(disk_id))
-            ),
+            self._watch.fragments_by_zone,
             len(zones),
         )
+        header = self.writer.header
+        if self._is_running and header is not None and self._watch.is_thin(header):
+            picture.problems.append(
+                "metadata: its checkpoint has lost fragments: another one will replace it"
+            )
         if self.writer.waits_for:
             picture.problems.append(f"metadata: commits wait: {self.writer.waits_for}")
         return picture

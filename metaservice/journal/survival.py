@@ -3,11 +3,11 @@
 Pure: no I/O.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from metaservice.journal.register import is_joined
-from proto import journal_pb2
+from proto import journal_pb2, records_pb2
 
 ONE_DISK = "nothing: metadata lives on one disk"
 
@@ -31,17 +31,21 @@ def picture_of(
     header: journal_pb2.Header | None,
     wanted: int,
     is_there: Callable[[str, int], bool],
-    is_disk_up: Callable[[int], bool],
+    fragments_by_zone: Callable[[records_pb2.BlobRef], Sequence[int]],
     zones: int,
 ) -> JournalPicture:
-    """Judge a header by what is there: is_there of a node and a segment, is_disk_up of a disk."""
+    """Judge a header by what is there.
+
+    is_there            of a node and a segment
+    fragments_by_zone   of a blob of the checkpoint: those that can be read
+    """
     if not wanted:
         return JournalPicture(f"{ONE_DISK}: the cluster's geometry has no parity", "off")
     if header is None or not header.segments:
         why = "it waits for storage nodes" if zones < wanted else "its journal begins"
         return JournalPicture(f"{ONE_DISK}: {why}", "beginning", copies_wanted=wanted)
     picture = JournalPicture(
-        "", "running", _copies(header, is_there, is_disk_up), wanted, header.epoch,
+        "", "running", _copies(header, is_there, fragments_by_zone), wanted, header.epoch,
         list(header.segments[-1].nodes),
     )  # fmt: skip
     if not header.checkpoints or not is_joined(header, header.checkpoints[-1]):
@@ -63,9 +67,9 @@ def picture_of(
 def _copies(
     header: journal_pb2.Header,
     is_there: Callable[[str, int], bool],
-    is_disk_up: Callable[[int], bool],
+    fragments_by_zone: Callable[[records_pb2.BlobRef], Sequence[int]],
 ) -> int:
-    """The fewest copies of anything that a recovery needs."""
+    """The fewest copies of anything that a recovery needs: one more than zones may be lost."""
     sequence = header.checkpoints[-1].sequence if header.checkpoints else 0
     counts = [
         sum(is_there(name, segment.segment_id) for name in segment.nodes)
@@ -73,10 +77,19 @@ def _copies(
         if not segment.sealed or (segment.end_sequence > max(segment.first_sequence, sequence + 1))
     ]
     blobs = header.checkpoints[-1].blobs if header.checkpoints else ()
-    for blob in blobs:
-        present = sum(1 for disk_id in blob.disk_ids if disk_id and is_disk_up(disk_id))
-        counts.append(present - blob.k + 1)
-    return max(min(counts, default=0), 0)
+    counts += [_losses_before(blob.k, fragments_by_zone(blob)) for blob in blobs]
+    return min(counts, default=0)
+
+
+def _losses_before(k: int, fragments: Sequence[int]) -> int:
+    """How many zones, those with most fragments first, must be lost until fewer than k are left."""
+    left, losses = sum(fragments), 0
+    for count in sorted(fragments, reverse=True):
+        if left < k:
+            break
+        left -= count
+        losses += 1
+    return losses
 
 
 def _sentence(copies: int, wanted: int) -> str:

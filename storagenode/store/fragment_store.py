@@ -327,8 +327,13 @@ class FragmentStore:
 
     def stat(self, fragment: storage_pb2.FragmentId) -> storage_pb2.FragmentInfo | None:
         """What is known of a fragment; None: it is not here."""
-        found = self.disk(fragment.disk_id).lookup(fragment.blob_id, fragment.index)
-        return _info(found[0]) if found is not None else None
+        disk = self.disk(fragment.disk_id)
+        found = disk.lookup(fragment.blob_id, fragment.index)
+        if found is None:
+            return None
+        info = _info(found[0])
+        info.damaged = (fragment.blob_id, fragment.index) in disk.damaged
+        return info
 
     def stat_all(self, request: storage_pb2.StatFragments) -> storage_pb2.StatFragmentsReply:
         """Those of the named fragments that are here."""

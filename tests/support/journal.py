@@ -38,6 +38,7 @@ class FakeNode:
         self.refuses_reads = False
         self.calls: list[Method] = []
         self.fragments: dict[tuple[bytes, int], tuple[bytearray, bytearray]] = {}
+        self.damaged: set[tuple[bytes, int]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.start()
 
@@ -134,6 +135,16 @@ class FakeNode:
             for blob_id, index in sorted(self.fragments)
         ]
         return storage_pb2.ListFragmentsReply(fragments=fragments)
+
+    async def stat_fragments(
+        self, request: storage_pb2.StatFragments
+    ) -> storage_pb2.StatFragmentsReply:
+        reply = storage_pb2.StatFragmentsReply()
+        for each in request.fragments:
+            if (each.blob_id, each.index) in self.fragments:
+                is_damaged = (each.blob_id, each.index) in self.damaged
+                reply.fragments.add(blob_id=each.blob_id, index=each.index, damaged=is_damaged)
+        return reply
 
     async def delete_fragments(
         self, request: storage_pb2.DeleteFragments

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -208,6 +209,30 @@ def test_a_commit_whose_reply_is_lost_happens_once(cluster: Cluster) -> None:
     post(cluster, "metaservice", "")
     listed = s3.list_object_versions(Bucket="versions", Prefix="once")["Versions"]
     assert [version["VersionId"] for version in listed] == [written["VersionId"]]
+
+
+def test_a_disk_that_fails_a_sync_is_used_again_by_itself(cluster: Cluster) -> None:
+    """What the disk was to sync is on others; status says why it failed; nobody restarts it."""
+    pid, folder = cluster.pid_of("node-2"), ClusterFolder(cluster.data)
+    writer = Writer(cluster.s3(), "synced", Random(SEED))
+    numbers = count()
+    post(cluster, "node-2", "fragment.before_sync=eio@2")
+
+    def is_failed() -> bool:
+        problems = collect(folder)["problems"]
+        return any("node-2 disk" in each and "has failed (" in each for each in problems)
+
+    def is_failed_under_load() -> bool:
+        writer.step(next(numbers))
+        return is_failed()
+
+    wait_for(is_failed_under_load, "status to say that the disk has failed", BACK_S)
+    wait_for(lambda: not is_failed(), "the disk to be opened again", BACK_S)
+    for _ in range(8):
+        writer.step(next(numbers))
+    assert not is_failed()
+    assert cluster.pid_of("node-2") == pid
+    writer.check()
 
 
 def test_what_is_no_point_is_refused(cluster: Cluster) -> None:

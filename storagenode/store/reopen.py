@@ -60,6 +60,8 @@ class Reopener:
         disk = self._disk
         try:
             await disk.probe()
+            if disk.health.is_waiting:  # closing would wait for it, and nothing be read meanwhile
+                return "a call has not come back"
             await disk.withdraw()
             self._store.give_up(disk)
             await disk.open_again()

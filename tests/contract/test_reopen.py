@@ -351,6 +351,22 @@ async def test_nothing_of_the_dead_instances_is_left(tmp_path: Path) -> None:
     await node.store.close()
 
 
+async def test_a_disk_with_a_call_under_way_stays_as_it_is(tmp_path: Path) -> None:
+    node = Node(tmp_path / "disk")
+    await node.put(1, b"\x01" * 20_000)
+    serial = node.disk.health.begin()
+    for _ in range(3):
+        node.disk.health.tick()
+    node.disk.fail("injected")
+    await node.pass_time(PAUSE_S_MIN)
+    assert node.disk.condition == "failed"
+    assert await node.get(1, 20_000) == b"\x01" * 20_000
+    node.disk.health.end(serial)
+    await node.pass_time(2 * PAUSE_S_MIN)
+    assert node.disk.state == "up"
+    await node.store.close()
+
+
 async def test_the_scrub_begins_again(tmp_path: Path) -> None:
     node = Node(tmp_path / "disk")
     await node.put(1, b"\x01" * 20_000)

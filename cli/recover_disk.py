@@ -56,7 +56,7 @@ async def recover(path: Path) -> str:
     if folder.exists():
         try:
             old = Index(folder)
-        except faults.Corrupt:
+        except (faults.Corrupt, faults.Unavailable):  # damaged, or on bad sectors
             aside = ", the old index could not be read"
         else:
             salvaged = old.salvage_tombstones()
@@ -69,6 +69,9 @@ async def recover(path: Path) -> str:
     fresh.close()
     settings = DiskSettings(path, EXTENT_BYTES, 1.0, 0)
     disk = Disk(settings, SystemFiles(), clock, BufferPool(16 * MIB))
+    if disk.failure:
+        await disk.close()
+        raise faults.Unavailable(f"{path} cannot be read: {disk.failure}")
     extents = list(disk.extents.by_number.values())
     for extent in extents:
         disk.close_if_done(extent)

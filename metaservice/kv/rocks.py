@@ -72,7 +72,7 @@ class RocksStore:
         on_poisoned: Callable[[], None] = lambda: None,
         open_database: Callable[[Path], RocksDatabase] = RocksDatabase,
     ) -> None:
-        """on_poisoned is called once when a write fails. raises Corrupt"""
+        """on_poisoned is called once when a write fails. raises Corrupt, Unavailable"""
         self._database = open_database(folder)
         self._on_poisoned = on_poisoned
         self._thread = ThreadPoolExecutor(1, "rocks-commit")

@@ -190,7 +190,7 @@ async def test_folder_of_a_newer_format_is_refused(config: MetaServiceConfig) ->
 
 async def test_folder_is_used_by_one_process_only(config: MetaServiceConfig) -> None:
     async with running(config):
-        with pytest.raises(faults.Corrupt, match="(?i)lock"):
+        with pytest.raises(faults.Unavailable, match="(?i)lock"):
             MetaServiceApp(config, Stopper())
 
 

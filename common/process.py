@@ -56,6 +56,8 @@ async def _serve(make_app: Callable[[Stopper], App]) -> int:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopper.stop)
+    app: App | None = None
+    refused = EXIT_OK
     try:
         app = make_app(stopper)
         await app.start()
@@ -63,7 +65,11 @@ async def _serve(make_app: Callable[[Stopper], App]) -> int:
         words = faults.in_words(error) if isinstance(error, faults.Fault) else str(error)
         log.error("cannot start: %s", words)
         sys.stderr.flush()
-        return EXIT_CONFIG if isinstance(error, faults.Invalid) else EXIT_FAILED
+        refused = EXIT_CONFIG if isinstance(error, faults.Invalid) else EXIT_FAILED
+    if app is None or refused:
+        if app is not None:
+            await _clear_away(app)
+        return refused
     # What start-up made stays: collections need not look at it, nor run after every few requests.
     gc.collect()
     gc.freeze()
@@ -77,6 +83,15 @@ async def _serve(make_app: Callable[[Stopper], App]) -> int:
         log.error("did not stop in time")
         return EXIT_FAILED
     return EXIT_FAILED if stopper.is_failed else EXIT_OK
+
+
+async def _clear_away(app: App) -> None:
+    """Stop what had begun of a service that could not start; why it could not was said."""
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await app.stop()
+    except Exception:  # parts that never began may say so
+        log.debug("while it was cleared away", exc_info=True)
 
 
 def _raise_file_limit() -> None:

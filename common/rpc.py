@@ -48,8 +48,11 @@ class RpcServer:
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self, address: str) -> int:
-        """Listen on host:port; returns the port."""
-        port: int = self._server.add_insecure_port(address)
+        """Listen on host:port; returns the port. raises OSError if that cannot be had"""
+        try:
+            port: int = self._server.add_insecure_port(address)
+        except RuntimeError as error:  # all that the library says
+            raise OSError(f"cannot listen on {address}: is it in use?") from error
         await self._server.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         return port

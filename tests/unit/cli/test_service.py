@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.service import SERVICES, as_replica, read_config
+from common.keyring import KeyRing
 from tests.support.cluster import wait_for
 
 ROOT = Path(__file__).parents[3]
@@ -77,6 +79,24 @@ def test_replicas_are_started_again_and_end_when_told(tmp_path: Path) -> None:
         process.wait()
     left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _is_of(path, tmp_path)]
     assert not left
+
+
+@pytest.mark.parametrize("name", ["port", "control_port", "admin_port"])
+def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = tmp_path / "metaservice.toml"
+        config.write_text(
+            f'engine = "memory"\ndirectory = "{tmp_path}"\n'
+            f'keyring_file = "{tmp_path}/keyring.json"\n{name} = {taken.getsockname()[1]}\n'
+        )
+        KeyRing.make().save(tmp_path / "keyring.json")
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", "metaservice", "--config", str(config)],
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if line.startswith("{")]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "cannot start" in said[-1]
 
 
 def _is_of(cmdline: Path, folder: Path) -> bool:

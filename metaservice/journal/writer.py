@@ -141,23 +141,24 @@ class JournalWriter:
 
     async def _append(self, bodies: Sequence[bytes]) -> None:
         first, attempt = self.next_sequence, 0
-        while bad := await self._try(first, bodies, attempt):
+        assert self._key is not None, "a segment is open"
+        while bad := await self._try(self.segment, self._key, bodies, attempt):
             attempt += 1
             await self._renew(first, bad)
         self.next_sequence = first + len(bodies)
         self.bytes_since_checkpoint += sum(map(len, bodies))
 
-    async def _try(self, first: int, bodies: Sequence[bytes], attempt: int) -> set[str]:
-        """Send records to all nodes of the segment; those that do not have them. raises Fenced"""
-        segment, key = self.segment, self._key
-        assert key is not None, "a segment is open"
+    async def _try(
+        self, segment: journal_pb2.Segment, key: SegmentKey, bodies: Sequence[bytes], attempt: int
+    ) -> set[str]:
+        """Send the next records to all nodes of a segment; who lacks them. raises Fenced"""
         deadline_s, begun_s = self._patience.deadline_s(attempt), self._clock.monotonic_s()
         calls: list[asyncio.Future[Reply]] = []
         owners: list[str] = []
         now_ns = self._clock.now_ns()
         peers = {name: self._nodes.peer(name) for name in segment.nodes}
         bad = {name for name, peer in peers.items() if peer is None}
-        for sequence, body in enumerate(bodies, first):
+        for sequence, body in enumerate(bodies, self.next_sequence):
             sealed = key.seal(sequence, body)
             request = journal_pb2.Append(
                 caller=self.caller, segment_id=segment.segment_id, sequence=sequence,
@@ -185,9 +186,11 @@ class JournalWriter:
 
     # --- segments -------------------------------------------------------------------------------
 
-    async def _renew(self, first: int, bad: Collection[str]) -> None:
+    async def _renew(self, first: int, bad: Collection[str], bodies: Sequence[bytes] = ()) -> None:
         """Seal the open segment before a sequence and begin one there, without the bad nodes.
 
+        bodies   records that it begins with: of an earlier life, acknowledged perhaps. They are on
+                 its nodes before the header names it, and no longer what the sealed one has of them
         raises   Fenced, Unavailable (closed), Ended
         """
         assert self.header is not None
@@ -199,6 +202,10 @@ class JournalWriter:
             header.segments[-1].sealed = True
             header.segments[-1].end_sequence = first
         segment, key = await self._open_segment(first, kept)
+        while bodies and (bad := await self._try(segment, key, bodies, 0)):
+            self._ensembles.doubt(bad)
+            kept = [name for name in segment.nodes if name not in bad]
+            segment, key = await self._open_segment(first, kept)
         header.segments.append(segment)
         await self._commit(header)
         self._key = key
@@ -351,10 +358,10 @@ class JournalWriter:
         await self._catch_up(position.end_sequence)
         self.next_sequence = position.first_sequence
         rows = {key: self._local.get(key) for key in position.keys}
+        bodies = encode(rows, self._clock.now_ns()) if rows else []
         async with self._turn:
-            await self._renew(self.next_sequence, ())
-            if rows:
-                await self._append(encode(rows, self._clock.now_ns()))
+            await self._renew(self.next_sequence, (), bodies)
+        self.next_sequence += len(bodies)
 
     async def _catch_up(self, end_sequence: int) -> None:
         """Apply what nodes have of the journal and the engine has lost. raises Unavailable

@@ -214,6 +214,9 @@ class Segment:
         self._is_scanned = True
         page = memoryview(bytearray(PAGE))
         for chunk in self._chunks:
+            if chunk.file.size_bytes < PAGE:  # the power was lost while it was made
+                chunk.first_sequence = EMPTY
+                continue
             chunk.file.read(0, page)
             record = decode(page)
             if record is not None and record.segment_id == self.segment_id:

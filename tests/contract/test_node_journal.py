@@ -108,6 +108,25 @@ async def test_appended_records_are_read_over_chunks_and_lives(bench: Bench) -> 
         bench.reopen()
 
 
+@pytest.mark.parametrize("is_only_one", [True, False])
+async def test_a_chunk_that_was_being_made_is_not_there(tmp_path: Path, is_only_one: bool) -> None:
+    """The power was lost after its name was on disk, and before its space was."""
+    bench = Bench(SystemFiles, tmp_path / "journal")
+    if not is_only_one:
+        await bench.journal.open_segment(caller(), 7, 1)
+        await bench.append(1)
+    await bench.journal.close()
+    (tmp_path / "journal" / f"{7:016x}-{0 if is_only_one else 1:06d}.log").touch()
+    bench.reopen()
+    for _ in range(2):
+        state = await bench.state()
+        assert state is not None and not state.damaged
+        assert (state.first_sequence, state.end_sequence) == ((0, 0) if is_only_one else (1, 2))
+    if not is_only_one:
+        assert await bench.read(1, 2) == [payload_of(1)]
+    await bench.journal.close()
+
+
 async def test_appends_at_once_are_kept_in_order(bench: Bench) -> None:
     await bench.journal.open_segment(caller(), 7, 1)
     await asyncio.gather(*[bench.append(sequence) for sequence in range(1, 30)])

@@ -17,12 +17,21 @@ from typing import Any
 from tests.powerloss import recorder
 from tests.powerloss.engine import EngineWorkload
 from tests.powerloss.explore import Explorer, Limits, Result, Workload
+from tests.powerloss.metadata import LostMetadataWorkload, MetadataWorkload
 from tests.powerloss.plants import PLANTS
 from tests.powerloss.small import SmallFilesWorkload
 from tests.powerloss.store import RebuildWorkload, StoreWorkload
 
 WORKLOADS = {
-    made.name: made for made in (StoreWorkload, RebuildWorkload, EngineWorkload, SmallFilesWorkload)
+    made.name: made
+    for made in (
+        StoreWorkload,
+        RebuildWorkload,
+        EngineWorkload,
+        SmallFilesWorkload,
+        MetadataWorkload,
+        LostMetadataWorkload,
+    )
 }
 MEMORY = Path("/dev/shm")  # states are many, and need no real disk
 TIMEOUT_S = 6 * 3600.0

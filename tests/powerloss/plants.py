@@ -11,6 +11,8 @@ from unittest.mock import patch
 
 from common import keyring
 from common.rocks import RocksDatabase
+from metaservice.journal.service import MetadataJournal
+from storagenode.journal.segment import Segment
 from storagenode.store import files
 from storagenode.store.tombstones import TombstoneLog
 
@@ -74,4 +76,31 @@ def small_files_are_renamed_unsynced() -> Iterator[None]:
         keyring.sync_folder(path.parent)
 
     with patch.object(keyring, "write_private", replace):
+        yield
+
+
+@plant("metadata lost")
+def journals_are_not_synced() -> Iterator[None]:
+    """A node answers an append when it was written."""
+    written = Segment.write
+
+    def write(self: Segment, *arguments: Any) -> None:
+        with patch.object(files.SystemExtentFile, "sync", lambda file: None):
+            written(self, *arguments)
+
+    with patch.object(Segment, "write", write):
+        yield
+
+
+@plant("metadata lost")
+def checkpoints_go_before_the_next_is_named() -> Iterator[None]:
+    """The header names the old one still when its blobs are deleted."""
+    stored = MetadataJournal._checkpoint
+
+    async def checkpoint(self: MetadataJournal) -> None:
+        for disk in self._nodes.topology.record.disks:
+            await self._drop_unnamed(disk.disk_id, set())
+        await stored(self)
+
+    with patch.object(MetadataJournal, "_checkpoint", checkpoint):
         yield

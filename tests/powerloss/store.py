@@ -5,6 +5,7 @@ and together, deleted, moved by compaction; closed and opened; its index lost an
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -30,6 +31,7 @@ SMALL, LARGE = 3000, 3 * CELL - 7
 PROBES = 1 << 40  # written after a recovery
 MARK_SEPARATOR = " "
 PAGE_ROWS = 1000
+LIVES = itertools.count()
 
 
 def blob_id(number: int) -> bytes:
@@ -54,6 +56,7 @@ class Node:
         self._tell = tell
         pool = BufferPool(16 * MIB)
         self.clock = ManualClock()
+        self.clock.advance(next(LIVES))  # no two lives are at one time
         settings = DiskSettings(folder, EXTENT_BYTES, 1.0, 0, rebuilds_later=rebuilds_later)
         self.disk = Disk(settings, SystemFiles(), self.clock, pool)
         self.store = FragmentStore([self.disk], self.clock, pool)
@@ -61,7 +64,7 @@ class Node:
 
     async def rebuild(self) -> None:
         """Build the index anew, at another moment than the last time."""
-        self.clock.advance(1.0)
+        self.clock.advance(0.1)
         await rebuild(self.disk, self.clock)
 
     async def put(self, number: int) -> None:

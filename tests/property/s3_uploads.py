@@ -1,6 +1,5 @@
 """Random multipart uploads beside the operations on objects."""
 
-
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, rule
 

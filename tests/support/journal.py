@@ -157,8 +157,14 @@ class FakeNode:
 class FakeNodes:
     """A directory of nodes, each a zone with one disk; also what a recovery sees of them."""
 
-    def __init__(self, count: int = 6, k: int = 4, m: int = 2) -> None:
-        self.all = {f"node-{number}": FakeNode(f"node-{number}") for number in range(1, count + 1)}
+    def __init__(
+        self,
+        count: int = 6,
+        k: int = 4,
+        m: int = 2,
+        make: Callable[[str], FakeNode] = FakeNode,
+    ) -> None:
+        self.all = {f"node-{number}": make(f"node-{number}") for number in range(1, count + 1)}
         self.places = {name: Place(name, name, f"{name}:1") for name in self.all}
         disks = [
             records_pb2.Disk(

@@ -30,13 +30,19 @@ class Service:
     """One life of an engine with its journal."""
 
     def __init__(
-        self, folder: Path, nodes: FakeNodes, ring: KeyRing = RING, **options: Any
+        self,
+        folder: Path,
+        nodes: FakeNodes,
+        ring: KeyRing = RING,
+        open_database: Callable[[Path], RocksDatabase] = RocksDatabase,
+        **options: Any,
     ) -> None:
         settings = {
             "copies_min": 1, "patience_s": 0.3, "checkpoint_bytes": MIB, "keep_s": 0.0, **options,
         }  # fmt: skip
         self.failures: list[str] = []
-        self.store = RocksStore(folder, lambda: self.failures.append("poisoned"))
+        on_poisoned = lambda: self.failures.append("poisoned")  # noqa: E731
+        self.store = RocksStore(folder, on_poisoned, open_database)
         self.nodes = nodes
         self.journal = MetadataJournal(
             self.store,

@@ -16,6 +16,7 @@ from common.clock import SystemClock
 from common.keyring import KeyRing
 from common.rocks import RocksDatabase
 from metaservice.journal.wrapping import is_current, master_keys
+from metaservice.journal.writer import JournalWriter
 from metaservice.kv.interface import Mutation
 from metaservice.operations.nodes import CLUSTER_ID
 from tests.support.journal import FakeNodes
@@ -167,6 +168,30 @@ async def test_an_old_copy_of_the_folder_does_not_start(lives: Begin) -> None:
     database.close()
     again = await lives(nodes)
     assert not again.store.is_usable
+
+
+async def test_a_service_that_dies_while_it_starts_leaves_its_last_group_on_the_nodes(
+    lives: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group is sent again to a new segment: the header must not name that before it has it."""
+    nodes = FakeNodes()
+    life = await lives(nodes)
+    await life.put_many(10)
+    await life.stop()
+    reached, never = asyncio.Event(), asyncio.Event()
+
+    async def stall(*_: object) -> set[str]:
+        reached.set()
+        await never.wait()
+        return set()
+
+    monkeypatch.setattr(JournalWriter, "_try", stall)
+    starting = asyncio.ensure_future(lives(nodes))
+    await asyncio.wait_for(reached.wait(), 10)
+    rows, report = await recover(tmp_path / "recovered", nodes)  # and its disk is lost
+    assert rows == life.acknowledged and report.losses == []
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
 
 
 async def test_recovery_says_what_it_cannot_prove(lives: Begin, tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ async def judge_fragments(
 
     STRAY    of a blob that lies elsewhere: it is an entry now and deleted later, unless a repair
              takes it back. ORPHAN: its blob is deleted, or was never named and never will be.
+             The metadata's own checkpoints stay.
     returns  verdicts of the first fragments, maybe not of all: ask again for the rest
     """
     _check_count(len(request.fragments), JUDGED_AT_ONCE_MAX)
@@ -105,6 +106,8 @@ async def _judge(
     transaction: Transaction, disk_id: int, fragment: meta_pb2.FragmentName
 ) -> "meta_pb2.Verdict.ValueType":
     blob_id, index = fragment.blob_id, fragment.index
+    if blob_id.startswith(keys.CHECKPOINT_SESSION):
+        return meta_pb2.KEEP  # the journal names it, and drops its old ones itself
     owner = await transaction.get_unchecked(keys.blob_owner(blob_id))
     if owner is None:
         # Absence alone proves nothing: only a session that ended, and was walked, makes no more.

@@ -1,12 +1,13 @@
 """What must hold when all is quiet: metadata and disks compared, fragment by fragment."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from metaservice import keys
+from metaservice.journal.writer import HEADER
 from metaservice.kv.interface import decode_counter
 from metaservice.kv.rocks import RocksStore
 from metaservice.operations import garbage, repairs
-from proto import records_pb2
+from proto import journal_pb2, records_pb2
 from storagenode.store.compact import LIVE_SHARE_MAX
 from storagenode.store.disk import Disk
 from storagenode.store.fragment_store import FragmentStore
@@ -56,11 +57,21 @@ def check_named(store: RocksStore, nodes: Mapping[str, Disk], history: History) 
     nodes   these disks, open
     """
     disks = {disk.identity.disk_id: (name, disk) for name, disk in nodes.items()}
-    for blob in named_blobs([*rows(store, b"v"), *rows(store, b"p")]):
+    named = named_blobs([*rows(store, b"v"), *rows(store, b"p")])
+    for blob in (*named, *checkpoint_blobs(store)):
         for index, disk_id in enumerate(blob.disk_ids):
             name, disk = disks.get(disk_id, ("", None))
             if disk is not None and disk.index.get(blob.blob_id, index) is None:
                 history.violate("named and gone", f"{blob.blob_id.hex()} {index} of {name}")
+
+
+def checkpoint_blobs(store: RocksStore) -> list[records_pb2.BlobRef]:
+    """Blobs of the metadata's newest checkpoint."""
+    for _, value in store.scan(HEADER, HEADER + b"\x00", 1):
+        header = journal_pb2.Header.FromString(value)
+        if header.checkpoints and not header.ended:
+            return list(header.checkpoints[-1].blobs)
+    return []
 
 
 def _is_checkpoint(record: Record) -> bool:
@@ -82,12 +93,13 @@ def check_quiet(store: RocksStore, nodes: dict[str, FragmentStore], history: His
             history.violate("degraded", f"{blob.blob_id.hex()} on {list(blob.disk_ids)}")
         elif len(set(blob.disk_ids)) < len(disks):
             history.violate("badly spread", f"{blob.blob_id.hex()} on {list(blob.disk_ids)}")
-    found = {
-        (record.blob_id, record.index, disk_id)
+    everything = {
+        (record.blob_id, record.index, disk_id): record
         for disk_id, name in disks.items()
         for record in nodes[name].disks[0].index.all()
-        if not _is_checkpoint(record)
     }
+    found = {place for place, record in everything.items() if not _is_checkpoint(record)}
+    _check_checkpoint(store, everything.keys(), len(disks), history)
     for blob_id, index, disk_id in sorted(wanted - found):
         if disk_id in disks:
             history.violate(
@@ -98,6 +110,15 @@ def check_quiet(store: RocksStore, nodes: dict[str, FragmentStore], history: His
     _check_rows(store, {blob.blob_id for blob in blobs}, history)
     _check_quarantine(store, disks, history)
     _check_heads(store, history)
+
+
+def _check_checkpoint(
+    store: RocksStore, found: Set[Fragment], zones: int, history: History
+) -> None:
+    for blob in checkpoint_blobs(store):
+        places = {(blob.blob_id, index, disk) for index, disk in enumerate(blob.disk_ids)}
+        if not places <= found or len(set(blob.disk_ids)) < zones:
+            history.violate("thin checkpoint", f"{blob.blob_id.hex()} on {list(blob.disk_ids)}")
 
 
 async def check_disk(disk: Disk, name: str, history: History) -> None:

@@ -338,6 +338,11 @@ async def judge(bench: MetaBench, disk_id: int, *fragments: tuple[bytes, int]) -
     return list((await bench.call(Method.JUDGE_FRAGMENTS, request)).verdicts)
 
 
+async def test_checkpoints_of_the_metadata_stay_on_a_returned_disk(bench: MetaBench) -> None:
+    name = keys.CHECKPOINT_SESSION + (1).to_bytes(8, "big")
+    assert await judge(bench, 3, (name, 0), (name, 5)) == [meta_pb2.KEEP] * 2
+
+
 async def test_fragments_of_a_returned_disk_are_judged(
     bench: MetaBench, bucket: records_pb2.Bucket
 ) -> None:

@@ -108,7 +108,7 @@ def node_acknowledges_before_fsync() -> Iterator[None]:
     mode="POWER", kinds=(Kind.CRASH_AT_POINT, Kind.SLOW_DISK), targets=(META,), rounds=1,
     points=("commit.before_write", "commit.before_sync"), troubles=12, requests=200, days=0,
     pause_factor=0.2, actions=(Action.PUT, Action.GET, Action.DELETE),
-), seeds_max=20)  # fmt: skip
+), seeds_max=100)  # fmt: skip
 def overlay_read_answered_before_durable() -> Iterator[None]:
     """A read shows a commit that is on its way to the disk, and does not wait for it."""
 
@@ -305,8 +305,7 @@ def commit_at_k_fragments() -> Iterator[None]:
         mode="POWER", troubles=0, requests=40, rounds=1, days=0, workers=2, pause_factor=6.0,
         idle_factor=1.5, actions=(Action.CREATE_BY_UPLOAD,),
     ),
-    seed_min=6,
-    seeds_max=3,
+    seeds_max=24,
     troubles=(
         Trouble(0, 15.0, Kind.CRASH, ZONES[0], 55.0, 0.0),
         Trouble(0, 45.0, Kind.FREEZE_AT_POINT, WORKERS[0], 0.0, 0.0, "repair.before_commit"),
@@ -334,7 +333,7 @@ def repair_without_generation_check() -> Iterator[None]:
 @bug(Scale(
     mode="POWER", kinds=(Kind.CRASH,), troubles=0, requests=80, rounds=1, pause_factor=0.1, days=0,
     actions=(Action.CREATE, Action.DELETE),
-), seed_min=3)  # fmt: skip
+), seeds_max=24)  # fmt: skip
 def condition_outside_the_commit() -> Iterator[None]:
     """If-None-Match and If-Match are looked at first, and the commit comes a moment later."""
     commit_version, check = objects.commit_version, conditions.check
@@ -366,7 +365,7 @@ def condition_outside_the_commit() -> Iterator[None]:
 @bug(Scale(
     mode="POWER", kinds=(Kind.CRASH_AT_POINT,), points=("commit.before_write",), targets=(META,),
     troubles=10, requests=80, rounds=1, days=0, actions=(Action.PUT, Action.GET),
-), seed_min=4)  # fmt: skip
+), seeds_max=48)  # fmt: skip
 def metadata_acknowledges_before_its_fsync() -> Iterator[None]:
     """A group of commits counts when it can be read; its sync and its journal come after that."""
     write_everywhere = RocksStore._write_everywhere

@@ -202,7 +202,9 @@ class JournalWriter:
             header.segments[-1].sealed = True
             header.segments[-1].end_sequence = first
         segment, key = await self._open_segment(first, kept)
-        while bodies and (bad := await self._try(segment, key, bodies, 0)):
+        attempt = 0
+        while bodies and (bad := await self._try(segment, key, bodies, attempt)):
+            attempt += 1
             self._ensembles.doubt(bad)
             kept = [name for name in segment.nodes if name not in bad]
             segment, key = await self._open_segment(first, kept)

@@ -92,6 +92,9 @@ class LocalCluster:
         """Restart what dies until told to stop, then stop everything in order."""
         assert self._plan is not None
         while not self._signals:
+            if not self._is_ours():
+                self._say("the folder was removed, moved or made anew: its processes are stopped")
+                break
             # A full disk or too many open files must not end the cluster.
             try:
                 for line in watch(self._plan.children):
@@ -109,8 +112,19 @@ class LocalCluster:
             return
         for name in stop(self._plan.children):
             self._say(f"{name} did not stop in time and was killed")
-        with contextlib.suppress(OSError):
-            self._write_state()
+        if self._is_ours():
+            with contextlib.suppress(OSError):
+                self._write_state()
+
+    def _is_ours(self) -> bool:
+        """Whether the folder is the one that is held: another cluster may be in its place."""
+        assert self._lock is not None
+        try:
+            return os.path.samestat(self._folder.lock_file.stat(), os.fstat(self._lock.fileno()))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # it cannot be told now
 
     def _port(self, wanted: int | None) -> int:
         """The endpoint's port; before anything is made, so that trouble leaves nothing behind."""

@@ -247,6 +247,18 @@ def test_frozen_process_hears_the_end(small: Cluster, is_killed: bool) -> None:
     assert "was killed\n" not in log  # all ended as they were asked to
 
 
+def test_a_folder_that_is_replaced_ends_its_cluster(small: Cluster, tmp_path: Path) -> None:
+    """Else its processes would be started again, and again, in the folder of another cluster."""
+    assert up(small).returncode == 0
+    supervisor = json.loads((small.data / "run" / "state.json").read_text())["supervisor"]
+    small.data.rename(tmp_path / "elsewhere")
+    small.data.mkdir()
+    wait_for(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor's end", START_S)
+    wait_for(lambda: left_of(small) == [], "the end of its processes", START_S)
+    assert list(small.data.iterdir()) == []
+    small.data.rmdir()
+
+
 def test_killed_process_is_started_again(small: Cluster) -> None:
     assert up(small, "--zones", "1").returncode == 0
     for name in ("gateway-1", "node-1", "metaservice", "workers"):

@@ -19,6 +19,10 @@ AMBIGUOUS = (
 )  # fmt: skip
 
 
+class NotAsked(ConnectionRefusedError):
+    """No gateway took the request: whatever it wanted has not happened, and never will."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """Who asks."""
@@ -81,12 +85,13 @@ async def ask(  # noqa: C901 - three ways to end, and whoever waits may have lef
 ) -> Any:
     """Have a request answered by a gateway's process.
 
-    raises   what the handler raises; ConnectionError if the gateway is down or dies; TimeoutError
+    raises   what the handler raises; NotAsked if the gateway is down, ConnectionError if it dies;
+             TimeoutError
     """
     process = gateway.process
     if process.is_dead or not hasattr(gateway, "handlers"):
         await asyncio.sleep(0.05)
-        raise ConnectionRefusedError(gateway.name)
+        raise NotAsked(gateway.name)
     answered: asyncio.Future[Any] = loop.create_future()
 
     async def work() -> Any:

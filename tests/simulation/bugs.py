@@ -27,6 +27,7 @@ from storagenode.store.writes import GroupWriter
 from tests.simulation.disk import Medium, SimulatedFiles, Table, apply_batch
 from tests.simulation.plan import (
     GATEWAYS,
+    KIB,
     META,
     WORKERS,
     ZONES,
@@ -48,14 +49,12 @@ class Bug:
     """One bug, the plans that give it a chance, and in how many of them it must show.
 
     troubles   beside those that are drawn
-    seed_min   the first seed that is tried: those before it do not show the bug
     """
 
     plant: Callable[[], Any]
     scale: Scale
     seeds_max: int = 12
     troubles: tuple[Trouble, ...] = ()
-    seed_min: int = 1
 
     @property
     def name(self) -> str:
@@ -75,15 +74,22 @@ def bug(
     scale: Scale = Scale(),  # noqa: B008
     seeds_max: int = 12,
     troubles: tuple[Trouble, ...] = (),
-    seed_min: int = 1,
 ) -> Callable[[Plant], Plant]:
     """Add a planting to the list."""
 
     def add(plant: Plant) -> Plant:
-        BUGS.append(Bug(contextmanager(plant), scale, seeds_max, troubles, seed_min))
+        BUGS.append(Bug(contextmanager(plant), scale, seeds_max, troubles))
         return plant
 
     return add
+
+
+def crashes_at(point: str) -> tuple[Trouble, ...]:
+    """The metadata service dies again and again at a fault point, while clients are busy."""
+    return tuple(
+        Trouble(0, 2.0 + 3 * number, Kind.CRASH_AT_POINT, META, 0.3, 0.0, point)
+        for number in range(9)
+    )
 
 
 POWER = Scale(
@@ -104,11 +110,23 @@ def node_acknowledges_before_fsync() -> Iterator[None]:
         yield
 
 
-@bug(Scale(
-    mode="POWER", kinds=(Kind.CRASH_AT_POINT, Kind.SLOW_DISK), targets=(META,), rounds=1,
-    points=("commit.before_write", "commit.before_sync"), troubles=12, requests=200, days=0,
-    pause_factor=0.2, actions=(Action.PUT, Action.GET, Action.DELETE),
-), seeds_max=100)  # fmt: skip
+# Commits take most of a second, and the power fails everywhere while some are on their way.
+SLOW_COMMITS = tuple(
+    trouble
+    for at_s in (2.0, 7.0, 12.0, 17.0, 22.0, 27.0)
+    for trouble in (
+        *(Trouble(0, at_s, Kind.SLOW_DISK, name, 3.0, 40.0) for name in (META, *ZONES)),
+        Trouble(0, at_s + 2.5, Kind.BLACKOUT, META, 0.5, 0.0),
+    )
+)
+# Whoever reads a version that was lost, or none where one was, shows it: before others write.
+FEW_SMALL_OBJECTS = Scale(
+    mode="POWER", troubles=0, requests=600, rounds=1, days=0, pause_factor=0.1, idle_factor=0.3,
+    actions=(Action.PUT, Action.GET, Action.GET), keys=2, bytes_range=(0, 4 * KIB),
+)  # fmt: skip
+
+
+@bug(FEW_SMALL_OBJECTS, seeds_max=10, troubles=SLOW_COMMITS)
 def overlay_read_answered_before_durable() -> Iterator[None]:
     """A read shows a commit that is on its way to the disk, and does not wait for it."""
 
@@ -191,10 +209,13 @@ def version_order_by_gateway_clock() -> Iterator[None]:
         yield
 
 
-@bug(Scale(
-    mode="POWER", kinds=(Kind.CRASH_AT_POINT,), targets=(META,), points=("commit.before_sync",),
-    troubles=12, requests=60, rounds=1, days=0,
-))  # fmt: skip
+@bug(
+    Scale(
+        mode="POWER", troubles=0, requests=400, rounds=1, days=0, pause_factor=0.2,
+        actions=(Action.PUT, Action.GET, Action.DELETE), keys=2, bytes_range=(0, 4 * KIB),
+    ),
+    troubles=crashes_at("commit.before_sync"),
+)  # fmt: skip
 def torn_tail_of_the_log_accepted() -> Iterator[None]:
     """Recovery takes half a batch at the log's end, as a log without checksums would."""
     lose_power = Medium.lose_power
@@ -238,7 +259,10 @@ def completion_not_idempotent() -> Iterator[None]:
         yield
 
 
-@bug(Scale(requests=60, rounds=1, days=0))
+@bug(Scale(
+    mode="POWER", troubles=0, requests=120, rounds=1, days=0, pause_factor=0.2,
+    actions=(Action.PUT, *(Action.LIST, Action.LIST_VERSIONS) * 4), bytes_range=(0, 4 * KIB),
+))  # fmt: skip
 def listing_begins_behind_its_marker() -> Iterator[None]:
     """The next page begins after everything that has the marker for a prefix."""
 
@@ -249,10 +273,13 @@ def listing_begins_behind_its_marker() -> Iterator[None]:
         yield
 
 
-@bug(Scale(
-    mode="POWER", kinds=(Kind.CRASH_AT_POINT,), points=("reply.before_send",), targets=(META,),
-    troubles=10, requests=60, rounds=1, actions=(Action.PUT, Action.COPY), days=0,
-))  # fmt: skip
+@bug(
+    Scale(
+        mode="POWER", troubles=0, requests=400, rounds=1, days=0, pause_factor=0.2,
+        actions=(Action.PUT, Action.COPY), bytes_range=(0, 4 * KIB),
+    ),
+    troubles=crashes_at("reply.before_send"),
+)  # fmt: skip
 def repeated_commit_takes_effect_twice() -> Iterator[None]:
     """A commit whose answer was lost is sent again and made again."""
     write = Transactor._write
@@ -302,12 +329,15 @@ def commit_at_k_fragments() -> Iterator[None]:
 
 @bug(
     Scale(
-        mode="POWER", troubles=0, requests=40, rounds=1, days=0, workers=2, pause_factor=6.0,
-        idle_factor=1.5, actions=(Action.CREATE_BY_UPLOAD,),
+        mode="POWER", troubles=0, requests=120, rounds=1, days=0, workers=2, pause_factor=3.0,
+        idle_factor=1.5, actions=(Action.CREATE,), keys=2, bytes_range=(24 * KIB, 64 * KIB),
     ),
-    seeds_max=24,
+    seeds_max=10,
     troubles=(
-        Trouble(0, 15.0, Kind.CRASH, ZONES[0], 55.0, 0.0),
+        # One worker alone repairs what a zone has that is away for too long, and stops before it
+        # names what it wrote. The zone comes back, and the other worker has less to do.
+        Trouble(0, 10.0, Kind.CRASH, WORKERS[1], 65.0, 0.0),
+        Trouble(0, 15.0, Kind.CRASH, ZONES[0], 60.0, 0.0),
         Trouble(0, 45.0, Kind.FREEZE_AT_POINT, WORKERS[0], 0.0, 0.0, "repair.before_commit"),
     ),
 )  # fmt: skip
@@ -331,9 +361,9 @@ def repair_without_generation_check() -> Iterator[None]:
 
 
 @bug(Scale(
-    mode="POWER", kinds=(Kind.CRASH,), troubles=0, requests=80, rounds=1, pause_factor=0.1, days=0,
-    actions=(Action.CREATE, Action.DELETE),
-), seeds_max=24)  # fmt: skip
+    mode="POWER", troubles=0, requests=160, rounds=1, pause_factor=0.1, days=0, keys=2,
+    actions=(Action.CREATE, Action.DELETE), bytes_range=(0, 4 * KIB),
+), seeds_max=10)  # fmt: skip
 def condition_outside_the_commit() -> Iterator[None]:
     """If-None-Match and If-Match are looked at first, and the commit comes a moment later."""
     commit_version, check = objects.commit_version, conditions.check
@@ -362,10 +392,7 @@ def condition_outside_the_commit() -> Iterator[None]:
         yield
 
 
-@bug(Scale(
-    mode="POWER", kinds=(Kind.CRASH_AT_POINT,), points=("commit.before_write",), targets=(META,),
-    troubles=10, requests=80, rounds=1, days=0, actions=(Action.PUT, Action.GET),
-), seeds_max=48)  # fmt: skip
+@bug(FEW_SMALL_OBJECTS, seeds_max=10, troubles=SLOW_COMMITS)
 def metadata_acknowledges_before_its_fsync() -> Iterator[None]:
     """A group of commits counts when it can be read; its sync and its journal come after that."""
     write_everywhere = RocksStore._write_everywhere

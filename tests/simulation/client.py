@@ -30,7 +30,7 @@ from gateway.s3.model.object import (
     ObjectIdentifier,
     PutObjectRequest,
 )
-from tests.simulation.asking import AMBIGUOUS, Body, ask, serve
+from tests.simulation.asking import AMBIGUOUS, Body, NotAsked, ask, serve
 from tests.simulation.cluster import GatewayMember
 from tests.simulation.history import History, Place
 from tests.simulation.lister import Lister
@@ -58,6 +58,8 @@ class Client:
         name = f"#{request.number} client {request.client} {request.action.name} {request.gateway}"
         try:
             await self._record(request, place, name)
+        except NotAsked:
+            self._loop.log("not asked", request.number)
         except (faults.Fault, errors.S3Error) as error:
             self._history.violate("error", f"{name}: {error!r}", place)
         self._loop.log("end", request.number)
@@ -228,6 +230,8 @@ class Client:
             ask = partial(self._ask, request, "CompleteMultipartUpload", complete)
             try:
                 ended = await self._write(place, operation, ask)
+            except NotAsked:
+                ended = operation
             except (errors.NoSuchUpload, faults.NotFound) as error:
                 self._history.violate("upload lost", f"completing it again: {error!r}", place)
                 return operation
@@ -309,10 +313,12 @@ class Client:
     async def _write(
         self, place: Place, operation: Operation, call: Callable[[], Awaitable[tuple[Any, bytes]]]
     ) -> Operation:
-        """Make a write; what it returns says how it ended."""
+        """Make a write; what it returns says how it ended. raises NotAsked: it was none"""
         is_refused, end_s = False, UNKNOWN_END_S
         try:
             result, _ = await call()
+        except NotAsked:
+            raise
         except AMBIGUOUS:
             pass
         except (faults.PreconditionFailed, errors.PreconditionFailed):

@@ -63,7 +63,7 @@ class Hunt:
 def hunt(name: str) -> Hunt:
     """Look for a planted bug in this process."""
     bug = next(each for each in BUGS if each.name == name)
-    for seed in range(bug.seed_min, bug.seed_min + bug.seeds_max):
+    for seed in range(1, bug.seeds_max + 1):
         plan = bug.plan(seed)
         with bug.plant():
             outcome = run(plan)

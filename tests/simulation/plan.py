@@ -169,6 +169,8 @@ class Scale:
 
     mode, kinds, points, targets, actions   only this one, these troubles, these fault points of
                  the targets (all, if empty), these members, these requests
+    keys         of each bucket, at most; fewer meet more often
+    bytes_range  of what is written in one piece
     """
 
     requests: int = 36  # of all clients, per round
@@ -183,6 +185,8 @@ class Scale:
     workers: int | None = None
     pause_factor: float = 1.0  # of clients
     actions: tuple[Action, ...] = tuple(WEIGHTS)
+    keys: int = len(KEYS)
+    bytes_range: tuple[int, int] = (0, 5 << 20)
 
 
 def draw(seed: int, scale: Scale = Scale()) -> Plan:  # noqa: B008 - immutable
@@ -228,6 +232,7 @@ def _request(chance: random.Random, number: int, round_number: int, scale: Scale
         ),
         (50, 36, 12, 1),
     )[0]
+    size_bytes = min(max(size_bytes, scale.bytes_range[0]), scale.bytes_range[1])
     if action in (Action.UPLOAD, Action.CREATE_BY_UPLOAD, Action.ABORT_UPLOAD):
         size_bytes = chance.randint(21 * KIB, 200 * KIB)
     return Request(
@@ -236,7 +241,7 @@ def _request(chance: random.Random, number: int, round_number: int, scale: Scale
         round=round_number,
         action=action,
         bucket=chance.choice((PLAIN, VERSIONED)),
-        key=chance.choices(KEYS, (5, 4, 2, 1, 1))[0],
+        key=chance.choices(KEYS[: scale.keys], (5, 4, 2, 1, 1)[: scale.keys])[0],
         size_bytes=size_bytes,
         gateway=chance.choice(GATEWAYS),
         pause_s=chance.expovariate(1 / PAUSE_S) * scale.pause_factor,

@@ -151,7 +151,12 @@ def collector_without_fencing() -> Iterator[None]:
         yield
 
 
-@bug(Scale(mode="ZONES", kinds=(Kind.AWAY,), troubles=6, rounds=2, days=35))
+@bug(
+    Scale(
+        mode="POWER", troubles=0, requests=60, rounds=2, days=35, bytes_range=(24 * KIB, 64 * KIB),
+    ),
+    troubles=(Trouble(1, 8.0, Kind.AWAY, ZONES[0], 0.0, 0.0),),
+)  # fmt: skip
 def stale_fragments_after_a_month_away() -> Iterator[None]:
     """Who was away while something was deleted is not told, and not searched when he returns."""
     delete_blobs = GarbageCollector._delete_blobs

@@ -34,7 +34,7 @@ FSCK_PAUSE_S = 5.0
 ADMIN_S = 2.0
 PAGE = 4096
 TRIES = 500  # pages that are looked at for one that holds something
-HELD = re.compile(r"^ostraka_disk_(?:used|dead)_bytes\{[^}]*\} (\S+)", re.MULTILINE)
+HELD = re.compile(r"^ostraka_disk_dead_bytes\{[^}]*\} (\S+)", re.MULTILINE)
 FIRST_HOST = 20  # 127.0.20.1 and so on are the sources' addresses at the proxy
 DISK_ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 
@@ -294,7 +294,10 @@ class Victim(Cluster):
             return  # it does not run, or is frozen: a new one has nothing armed
 
     def held_bytes(self) -> int | None:
-        """Live and dead bytes in all extents; None if not every node tells."""
+        """Dead bytes in all extents; None if not every node tells.
+
+        What is live and not named is found by `ostraka fsck`; what is named, the campaign keeps.
+        """
         total = 0.0
         for node in self.nodes:
             url = f"http://127.0.0.1:{self.admin_port(node)}/metrics"

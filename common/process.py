@@ -57,7 +57,6 @@ async def _serve(make_app: Callable[[Stopper], App]) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopper.stop)
     app: App | None = None
-    refused = EXIT_OK
     try:
         app = make_app(stopper)
         await app.start()
@@ -65,11 +64,9 @@ async def _serve(make_app: Callable[[Stopper], App]) -> int:
         words = faults.in_words(error) if isinstance(error, faults.Fault) else str(error)
         log.error("cannot start: %s", words)
         sys.stderr.flush()
-        refused = EXIT_CONFIG if isinstance(error, faults.Invalid) else EXIT_FAILED
-    if app is None or refused:
         if app is not None:
             await _clear_away(app)
-        return refused
+        return EXIT_CONFIG if isinstance(error, faults.Invalid) else EXIT_FAILED
     # What start-up made stays: collections need not look at it, nor run after every few requests.
     gc.collect()
     gc.freeze()

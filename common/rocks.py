@@ -43,6 +43,8 @@ PASSING = (
     "Input/output error", "No space left", "Resource temporarily unavailable",
     "Too many open files", "Read-only file system", "lock hold by current process",
 )  # fmt: skip
+# What the binding says of a database that is closed, or just being closed by another thread.
+CLOSED = ("DB instance already closed", "Already mutably borrowed")
 Row = tuple[bytes, bytes]
 
 
@@ -133,22 +135,26 @@ class RocksDatabase:
         return Rdict(str(self.folder), options)
 
     def get(self, key: bytes) -> bytes | None:
-        """Read a row; None if it is absent. raises Corrupt if its block could not be read"""
+        """Read a row; None if it is absent.
+
+        raises   Corrupt if its block could not be read; Unavailable if the database is closed
+        """
         try:
             value: bytes | None = self._database.get(key)
         except Exception as error:
-            raise faults.Corrupt("database", str(self.folder), str(error)) from error
+            raise self._unread(error) from error
         return value
 
     def scan(self, begin: bytes, end: bytes, limit: int, reverse: bool = False) -> list[Row]:
         """Read at most `limit` rows of [begin, end), in order of keys or reversed.
 
-        raises   Corrupt if a block could not be read; never a short answer
+        raises   Corrupt if a block could not be read, never a short answer; Unavailable if the
+                 database is closed
         """
         try:
             cursor = self._database.iter()
         except Exception as error:
-            raise faults.Corrupt("database", str(self.folder), str(error)) from error
+            raise self._unread(error) from error
         if not reverse:
             return _scan_forward(cursor, begin, end, limit)
         rows: list[Row] = []
@@ -166,6 +172,11 @@ class RocksDatabase:
         except Exception as error:
             raise faults.Corrupt("database", str(self.folder), str(error)) from error
         return rows
+
+    def _unread(self, error: Exception) -> faults.Fault:
+        if any(words in str(error) for words in CLOSED):  # nothing is known of the data
+            return faults.Unavailable(f"read failed: {error}")
+        return faults.Corrupt("database", str(self.folder), str(error))
 
     def snapshot(self) -> Snapshot:
         """The rows of now."""

@@ -117,13 +117,11 @@ def writer(kind: Any, time: str) -> Write:
 
 def one_of(values: tuple[str, ...], read: Read, *, in_any_case: bool = False) -> Read:
     """A reader that takes only the given values; in upper and lower case alike, if so said."""
-    allowed = {value: value for value in values}
-    if in_any_case:
-        allowed |= {value.lower(): value for value in values}
+    allowed = {value.lower() if in_any_case else value: value for value in values}
 
     def read_one(text: str) -> Any:
         value = read(text)
-        known = allowed.get(value) or allowed.get(value.lower() if in_any_case else value)
+        known = allowed.get(value.lower() if in_any_case else value)
         if known is None:
             raise ValueError(f"not one of {', '.join(values)}: {text!r}")
         return known

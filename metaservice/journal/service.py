@@ -272,6 +272,7 @@ class MetadataJournal:
         written = self.writer.bytes_since_checkpoint
         header = self.writer.header
         assert header is not None
+        self._watch.begun()
         snapshot = await self._store.snapshot()
         checkpoint = await self._checkpoints.write(
             snapshot,

@@ -62,6 +62,10 @@ class CheckpointWatch:
         whole = {(each.blob_id, each.index) for each in reply.fragments if not each.damaged}
         return [place for place in places if place[1:] not in whole]
 
+    def begun(self) -> None:
+        """A checkpoint is tried; if too few disks take it, the next one is not tried at once."""
+        self._not_before_s = self._clock.monotonic_s() + PAUSE_S
+
     def stored(self) -> None:
         """A checkpoint has just been stored: another one only helps if something changes."""
         self._not_before_s = self._clock.monotonic_s() + self._pause_s
@@ -72,7 +76,9 @@ class CheckpointWatch:
         return self._clock.monotonic_s() >= self._not_before_s and self.is_thin(header)
 
     def is_thin(self, header: journal_pb2.Header) -> bool:
-        """Whether a blob of the newest checkpoint is on fewer zones than a new one would be."""
+        """Whether a blob of the newest checkpoint lacks a fragment, or is on fewer zones than a new
+        one would be.
+        """
         if not header.checkpoints:
             return False
         down = self._nodes.down
@@ -83,8 +89,8 @@ class CheckpointWatch:
             if disk.node_name not in down
         }
         for blob in header.checkpoints[-1].blobs:
-            kept = {*self._zones(blob, is_up=False)}
-            if len(kept) < min(blob.k + blob.m, len(writable | kept)):
+            kept, wanted = self._zones(blob, is_up=False), blob.k + blob.m
+            if kept.total() < wanted or len(kept) < min(wanted, len(writable | kept.keys())):
                 return True
         return False
 

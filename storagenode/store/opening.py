@@ -42,11 +42,6 @@ class Opened:
     is_rebuilding: bool = False  # the index is to be rebuilt from the extents
     fragment_count: int = 0
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing is open, so that nothing can be read either."""
-        return isinstance(self.index, ClosedIndex)
-
     def close(self, *, is_synced: bool = True) -> None:
         """Close the files."""
         self.index.close(is_synced=is_synced)

@@ -7,6 +7,9 @@ kernel counts the bytes that this process reads.
 import random
 from pathlib import Path
 
+import pytest
+
+from common import faults
 from common.limits import KIB, MIB
 from common.rocks import RocksDatabase
 
@@ -36,3 +39,14 @@ def test_a_row_is_read_without_the_whole_index(tmp_path: Path) -> None:
         per_read = (read_bytes() - before) / READS
         assert per_read < BYTES_PER_READ_MAX, f"{per_read:,.0f} bytes for a row"
     database.close()
+
+
+def test_a_closed_database_is_not_a_damaged_one(tmp_path: Path) -> None:
+    """Whoever closes it may do so in another thread, and a damaged index is built anew."""
+    database = RocksDatabase(tmp_path / "rows")
+    database.write({b"key": b"value"})
+    database.close()
+    with pytest.raises(faults.Unavailable):
+        database.get(b"key")
+    with pytest.raises(faults.Unavailable):
+        database.scan(b"", b"z", 1)

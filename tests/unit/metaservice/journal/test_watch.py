@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from metaservice.journal import watch
+from common import faults
+from common.placement.topology import Topology
+from metaservice.journal import checkpoint, watch
 from tests.support.journal import FakeNodes
 from tests.support.journal_service import Begin, Service, recover
 
@@ -84,6 +86,41 @@ async def test_a_checkpoint_made_while_a_zone_was_away_is_spread_wider_later(
     nodes.all["node-5"].is_up = True
     await look(life)
     assert sorted(holders(life)) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_fragment_is_missed_also_where_its_zone_has_another(lives: Begin) -> None:
+    nodes = FakeNodes()
+    for number, disk in enumerate(nodes.topology.record.disks):  # three zones of two disks
+        disk.zone = f"zone-{number // 2}"
+    nodes.topology = Topology(nodes.topology.record)
+    life = await lives(nodes)
+    assert sorted(holders(life)) == [1, 2, 3, 4, 5, 6]
+    before = life.journal.picture().survives
+    nodes.all["node-2"].fragments.clear()
+    await life.journal.step()
+    assert life.journal.picture().survives != before
+    await life.journal.checkpoint_step()
+    assert nodes.all["node-2"].fragments and life.journal.picture().survives == before
+    assert life.journal.picture().problems == []
+
+
+async def test_a_checkpoint_that_no_disk_takes_is_not_tried_again_at_once(
+    lives: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = FakeNodes()
+    life = await lives(nodes)
+    nodes.all["node-3"].fragments.clear()
+    await life.journal.step()
+    monkeypatch.setattr(watch, "PAUSE_S", 3600.0)
+
+    def refuse(*_: object) -> None:
+        raise faults.Full("too few disks take new data")
+
+    monkeypatch.setattr(checkpoint, "choose_disks", refuse)
+    with pytest.raises(faults.Full):
+        await life.journal.checkpoint_step()
+    await life.journal.checkpoint_step()  # it is thin still, and nothing is tried
+    assert life.journal.picture().problems != []
 
 
 async def test_a_zone_that_is_only_away_is_waited_for(lives: Begin) -> None:

@@ -8,6 +8,7 @@ the metadata service's clock beyond the grace: old blobs and what dead gateways 
 
 import hashlib
 import os
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -110,6 +111,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, shim: Shim | None) -> Iter
         yield started
     finally:
         started.stop()
+    shutil.rmtree(started.data)
 
 
 def post(cluster: Cluster, process: str, body: str) -> str:

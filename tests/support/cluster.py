@@ -6,6 +6,7 @@ printed.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,7 +179,10 @@ class Cluster:
 def running(
     folder: Path, zones: int = 6, gateways: int = 1, settings: str = ""
 ) -> Iterator[Cluster]:
-    """A started cluster, gone afterwards. settings: its settings.toml"""
+    """A started cluster, gone afterwards with its data, unless the test fails.
+
+    settings: its settings.toml
+    """
     cluster = Cluster(folder, zones, gateways)
     if settings:
         cluster.data.mkdir()
@@ -188,7 +192,9 @@ def running(
         yield cluster
     finally:
         if (cluster.data / "run" / "state.json").exists():
-            cluster.command("down", "--directory", str(cluster.data))
+            cluster.stop()
+    # A module's cluster would fill the disk until the session's end.
+    shutil.rmtree(cluster.data)
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from prometheus_client import Histogram
@@ -21,6 +20,7 @@ from prometheus_client import Histogram
 from common import fault_points, faults
 from common.concurrency import wait_out
 from common.rocks import RocksDatabase, Snapshot
+from common.worker_thread import WorkerThread
 from metaservice.kv.interface import (
     CommitOutcome,
     GroupLog,
@@ -75,7 +75,7 @@ class RocksStore:
         """on_poisoned is called once when a write fails. raises Corrupt, Unavailable"""
         self._database = open_database(folder)
         self._on_poisoned = on_poisoned
-        self._thread = ThreadPoolExecutor(1, "rocks-commit")
+        self._thread = WorkerThread("rocks-commit")
         self._loop = asyncio.get_running_loop()
         self._collecting: _Group | None = None
         self._writing: _Group | None = None
@@ -114,14 +114,14 @@ class RocksStore:
         raises   Unavailable
         """
         try:
-            await self._loop.run_in_executor(self._thread, self._write_aside_blocking, rows)
+            await self._thread.call(self._write_aside_blocking, rows)
         except faults.Fault as fault:
             self.fail(faults.in_words(fault))
             raise
 
     async def snapshot(self) -> Snapshot:
         """All rows of one moment, between two groups."""
-        return await self._loop.run_in_executor(self._thread, self._database.snapshot)
+        return await self._thread.call(self._database.snapshot)
 
     def fail(self, reason: str) -> None:
         """Acknowledge nothing any more: somebody found out that this engine must not go on."""
@@ -244,10 +244,10 @@ class RocksStore:
         """Here and to the log at once; both have it when this returns."""
         group_log = self._log
         if group_log is None:
-            await self._loop.run_in_executor(self._thread, self._write_blocking, group)
+            await self._thread.call(self._write_blocking, group)
             return
         noted = group_log.begin(group.rows)
-        local = self._loop.run_in_executor(self._thread, self._write_blocking, group, noted)
+        local = self._thread.call(self._write_blocking, group, noted)
         try:
             await group_log.send()
         finally:

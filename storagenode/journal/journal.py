@@ -8,7 +8,6 @@ the journal was opened anew: what is there is read, and no segment of before is 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +19,7 @@ from common.buffers import BufferPool
 from common.checksum import crc32c
 from common.frames.wire import Piece
 from common.limits import MIB
+from common.worker_thread import WorkerThread
 from proto import journal_pb2
 from storagenode.journal import state as states
 from storagenode.journal.record import PAYLOAD_BYTES_MAX, Record
@@ -60,7 +60,7 @@ class NodeJournal:
     def __init__(self, settings: JournalSettings, files: Files, pool: BufferPool) -> None:
         self._settings, self._files, self._pool = settings, files, pool
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, "journal")
+        self._thread = WorkerThread("journal")
         files.make_folder(settings.folder)
         try:
             self._state = states.load(files, settings.folder)
@@ -331,7 +331,7 @@ class NodeJournal:
         """
         if self._pump is not None and not self._pump.done():
             await asyncio.wait([self._pump])
-        found = await self._loop.run_in_executor(self._thread, self._find_again_blocking)
+        found = await self._thread.call(self._find_again_blocking)
         self._segments, self._to_scrub = found, []
         self._open = self._last = None
         self._is_saved = self.is_failed = False
@@ -349,7 +349,7 @@ class NodeJournal:
         """Do something in the journal's thread. raises Full, Unavailable: until it is reopened"""
         if self.is_failed:
             raise faults.Unavailable("the journal's disk has failed")
-        work = self._loop.run_in_executor(self._thread, lambda: function(*arguments))
+        work = self._thread.call(function, *arguments)
         try:
             return await asyncio.shield(work)
         except OSError as error:

@@ -93,6 +93,7 @@ class Segment:
         self, records: Sequence[tuple[Record, bytes | memoryview]], pool: BufferPool, size: int
     ) -> None:
         """Append and sync. records: of any previous_crc; size: of a new chunk. raises OSError"""
+        is_one = len(records) == 1
         touched = []
         for record, payload in records:
             linked = Record(
@@ -108,7 +109,10 @@ class Segment:
                 buffer.view[:HEADER_BYTES] = linked.encode()
                 buffer.view[HEADER_BYTES:end] = payload
                 buffer.view[end:] = bytes(linked.disk_bytes - end)
-                chunk.file.write([buffer.view], self._at)
+                if is_one:
+                    chunk.file.write_durable([buffer.view], self._at)
+                else:
+                    chunk.file.write([buffer.view], self._at)
             finally:
                 buffer.release()
             self._at += linked.disk_bytes
@@ -116,8 +120,9 @@ class Segment:
             if chunk not in touched:
                 touched.append(chunk)
         fault_points.reach("journal.before_sync")
-        for chunk in touched:
-            chunk.file.sync()
+        if not is_one:
+            for chunk in touched:
+                chunk.file.sync()
         fault_points.reach("journal.after_sync")
         self._chunks[-1].end_sequence = records[-1][0].sequence + 1
 

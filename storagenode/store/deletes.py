@@ -6,10 +6,10 @@ They are done by the thread that writes, so that a fragment is never deleted and
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from common import fault_points
+from common.worker_thread import WorkerThread
 from storagenode.store.groups import Groups
 from storagenode.store.health import DiskHealth
 from storagenode.store.index import Index, Tombstone
@@ -40,7 +40,7 @@ class GroupDeleter:
 
     def __init__(
         self,
-        thread: Executor,
+        thread: WorkerThread,
         health: DiskHealth,
         index: Callable[[], Index],
         tombstones: Callable[[], TombstoneLog],

@@ -20,6 +20,7 @@ from prometheus_client import Counter
 from common import faults
 from common.buffers import Buffer, BufferPool
 from common.clock import Clock
+from common.worker_thread import WorkerThread
 from storagenode.store.deletes import GroupDeleter
 from storagenode.store.extents import Extent, Extents, as_fault
 from storagenode.store.files import PAGE, Files
@@ -56,7 +57,7 @@ class Disk:
         self._clock = clock
         self._pool = pool
         self._loop = asyncio.get_running_loop()
-        self._writer = ThreadPoolExecutor(1, "disk-write")
+        self._writer = WorkerThread("disk-write")
         self._readers = ThreadPoolExecutor(2, "disk-read")
         self._scrubber = ThreadPoolExecutor(1, "disk-scrub")
         files.make_folder(settings.folder)
@@ -247,13 +248,11 @@ class Disk:
                 self._fill_up()
                 raise faults.Full(str(self.settings.folder))
             try:
-                extent = await self._loop.run_in_executor(
-                    self._writer, self.extents.make_blocking, size
-                )
+                extent = await self._writer.call(self.extents.make_blocking, size)
             except OSError as error:
                 raise as_fault(error, "new extent", self._fill_up) from error
             if self._room_bytes + lent_bytes < 0:  # others have taken the same room meanwhile
-                await self._loop.run_in_executor(self._writer, self.extents.remove_blocking, extent)
+                await self._writer.call(self.extents.remove_blocking, extent)
                 self._fill_up()
                 raise faults.Full(str(self.settings.folder))
             previous = self.extents.active
@@ -280,9 +279,7 @@ class Disk:
 
     def close_extent(self, number: int) -> None:
         """Let the index say that an extent needs no scan, after what is being written to it."""
-        closing = self._loop.run_in_executor(
-            self._writer, lambda: self.index.close_extent_blocking(number)
-        )
+        closing = self._writer.call(lambda: self.index.close_extent_blocking(number))
         closing.add_done_callback(self._closed_extent)
 
     def _closed_extent(self, closing: "asyncio.Future[None]") -> None:
@@ -456,7 +453,7 @@ class Disk:
 
     async def run_in_order(self, work: Callable[..., ResultT], *values: Any) -> ResultT:
         """Do blocking work in the thread that writes and deletes, between two groups."""
-        return await self._loop.run_in_executor(self._writer, work, *values)
+        return await self._writer.call(work, *values)
 
     def _mark_dead_blocking(self, extents: Extents, records: Iterable[Record]) -> None:
         try:
@@ -476,7 +473,7 @@ class Disk:
                 continue  # somebody removes it already
             if extent.is_closed and not extent.live_bytes and not extent.readers:
                 self.extents.forget(extent)  # before anybody else runs: nobody reads it from now on
-                await self._loop.run_in_executor(self._writer, self.extents.remove_blocking, extent)
+                await self._writer.call(self.extents.remove_blocking, extent)
                 self.index.reopen_extent(extent.number)
                 dropped += extent.file.size_bytes
         return dropped

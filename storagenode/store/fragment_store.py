@@ -199,8 +199,9 @@ class FragmentStore:
         view[len(header) : middle] = cell
         view[middle:] = record.encode_trailer(table).ljust(size - middle, b"\x00")
         write = Write(
-            opened.extent, record.offset, [view], row=(record, table), release=buffer.release
-        )
+            opened.extent, record.offset, [view],
+            is_alone=True, row=(record, table), release=buffer.release,
+        )  # fmt: skip
         opened.last = write
         write.done.add_done_callback(partial(self._packed_written, opened))
         return opened.disk.write(write)

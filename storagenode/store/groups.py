@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
 from typing import Generic, TypeVar
 
 from common import faults
+from common.worker_thread import WorkerThread
 from storagenode.store.health import DiskHealth
 
 ItemT = TypeVar("ItemT")
@@ -17,7 +17,7 @@ class Groups(Generic[ItemT]):
 
     def __init__(
         self,
-        thread: Executor,
+        thread: WorkerThread,
         health: DiskHealth,
         work_blocking: Callable[[list[ItemT]], None],
         settle: Callable[[list[ItemT], BaseException | None], None],
@@ -52,7 +52,7 @@ class Groups(Generic[ItemT]):
     def _begin(self) -> None:
         group, self._queue = self._queue, []
         serial = self._health.begin()
-        work = self._loop.run_in_executor(self._thread, self._work_blocking, group)
+        work = self._thread.call(self._work_blocking, group)
         work.add_done_callback(partial(self._ended, group, serial))
 
     def _ended(self, group: list[ItemT], serial: int, work: "asyncio.Future[None]") -> None:

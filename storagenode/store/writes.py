@@ -7,10 +7,10 @@ meanwhile goes with the next round. So the event loop never waits for the disk.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from common import fault_points, faults
+from common.worker_thread import WorkerThread
 from storagenode.store.extents import Extent
 from storagenode.store.groups import Groups
 from storagenode.store.health import Counters, DiskHealth
@@ -28,14 +28,17 @@ def _new_future() -> "asyncio.Future[None]":
 class Write:
     """One piece of work for the writer thread: whole pages. `done` when it is as it was wanted.
 
-    row       what the index shall say once this is on disk
-    release   gives the pieces' memory back when the thread has done with it, whatever came of it
+    needs_sync  what was written to the extent before, too, is on disk when it is done
+    is_alone    this write is all that must be on disk: nothing written before belongs to it
+    row         what the index shall say once this is on disk
+    release     gives the pieces' memory back when the thread has done with it, whatever came of it
     """
 
     extent: Extent
     offset: int
     pieces: Sequence[memoryview]
     needs_sync: bool = True
+    is_alone: bool = False
     row: tuple[Record, bytes] | None = None
     release: Callable[[], None] | None = None
     done: "asyncio.Future[None]" = field(default_factory=_new_future)
@@ -46,7 +49,7 @@ class GroupWriter:
 
     def __init__(
         self,
-        thread: Executor,
+        thread: WorkerThread,
         health: DiskHealth,
         counters: Counters,
         put_rows: Callable[[list[tuple[Record, bytes]]], None],
@@ -98,12 +101,20 @@ class GroupWriter:
 
     def store_blocking(self, group: list[Write]) -> None:
         """Write and sync. raises OSError"""
-        to_sync = {}
         fault_points.reach("fragment.before_write")
-        for extent, offset, pieces in joined(group):
-            extent.file.write(pieces, offset)
+        runs = list(joined(group))
+        is_one = len(runs) == 1 and all(write.is_alone for write in group)
+        for extent, offset, pieces in runs:
+            if is_one:
+                extent.file.write_durable(pieces, offset)
+            else:
+                extent.file.write(pieces, offset)
             self._counters.bytes_written += sum(len(piece) for piece in pieces)
         fault_points.reach("fragment.before_sync")
+        if is_one:
+            self._counters.syncs += 1
+            return
+        to_sync = {}
         for write in group:
             if write.needs_sync:
                 to_sync[write.extent.number] = write.extent

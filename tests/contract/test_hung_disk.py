@@ -111,16 +111,17 @@ async def serving(folder: Path) -> AsyncIterator[Node]:
         await node.store.close()
 
 
-def gate_of(node: Node, what: str) -> Gate:
-    """A gate in what the first disk's thread does."""
+def gate_of(node: Node, what: str, size: int = len(SMALL)) -> Gate:
+    """A gate in what the first disk's thread does to a fragment of that size."""
     disk = node.disks[0]
     if what == "index":
         gate = Gate(disk.index.put_all)
         disk.index.put_all = gate  # type: ignore[method-assign]
         return gate
     file = disk.extents.by_number[1].file
-    gate = Gate(getattr(file, what))
-    setattr(file, what, gate)
+    name = what if size == len(LARGE) else "write_durable"  # small ones: write and sync in one
+    gate = Gate(getattr(file, name))
+    setattr(file, name, gate)
     return gate
 
 
@@ -130,7 +131,7 @@ async def test_only_its_own_writes_wait(tmp_path: Path, what: str, size: int) ->
     data = (SMALL + LARGE)[:size]
     async with serving(tmp_path) as node:
         await asyncio.gather(node.put(1, HUNG), node.put(2, WELL))
-        gate = gate_of(node, what)
+        gate = gate_of(node, what, size)
         gate.close()
         waiting = [node.put(number, HUNG, data) for number in (3, 4)]
         await asyncio.to_thread(gate.reached.wait, WAIT_S)
@@ -151,7 +152,7 @@ async def test_what_is_deleted_while_it_is_written_stays_deleted(tmp_path: Path,
     data = (SMALL + LARGE)[:size]
     async with serving(tmp_path) as node:
         await node.put(1, HUNG)
-        gate = gate_of(node, "sync")
+        gate = gate_of(node, "sync", size)
         gate.close()
         written = node.put(3, HUNG, data)
         await asyncio.to_thread(gate.reached.wait, WAIT_S)

@@ -61,6 +61,10 @@ class FailingFile:
             for at in range(max(begin, offset), min(begin + size, offset + len(into))):
                 into[at - offset] = 0
 
+    def write_durable(self, pieces: Sequence[memoryview], offset: int) -> None:
+        self.write(pieces, offset)
+        self.sync()
+
     def sync(self) -> None:
         if "sync" in self._files.failing:
             self._files.lost += self._unsynced

@@ -6,7 +6,7 @@ Method: real disks with small extents; bytes flipped, zeroed, swapped, cut in th
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -303,6 +303,11 @@ class FailingFile:
 
     def read_now(self, offset: int, into: memoryview) -> bool:
         return False
+
+    def write_durable(self, pieces: Sequence[memoryview], offset: int) -> None:
+        if self._failing & {"write", "sync"}:
+            raise OSError(errno.EIO, "injected")
+        self._file.write_durable(pieces, offset)
 
     def __getattr__(self, name: str) -> object:
         if name in self._failing:

@@ -144,6 +144,18 @@ ssize_t pwritev64(int file, const struct iovec *pieces, int count, off64_t offse
     tear(file, pieces, count, offset);
     return FAILS(file, write_error) ? -1 : real(file, pieces, count, offset);
 }
+ssize_t pwritev2(int file, const struct iovec *pieces, int count, off_t offset, int flags) {
+    REAL(pwritev2);
+    tear(file, pieces, count, offset);
+    if (flags & RWF_DSYNC && FAILS(file, sync_error)) return -1;
+    return FAILS(file, write_error) ? -1 : real(file, pieces, count, offset, flags);
+}
+ssize_t pwritev64v2(int file, const struct iovec *pieces, int count, off64_t offset, int flags) {
+    REAL(pwritev64v2);
+    tear(file, pieces, count, offset);
+    if (flags & RWF_DSYNC && FAILS(file, sync_error)) return -1;
+    return FAILS(file, write_error) ? -1 : real(file, pieces, count, offset, flags);
+}
 ssize_t pwrite(int file, const void *data, size_t size, off_t offset) {
     REAL(pwrite);
     tear_one(file, data, size, offset);
@@ -166,6 +178,14 @@ ssize_t preadv(int file, const struct iovec *pieces, int count, off_t offset) {
 ssize_t preadv64(int file, const struct iovec *pieces, int count, off64_t offset) {
     REAL(preadv64);
     return FAILS(file, read_error) ? -1 : real(file, pieces, count, offset);
+}
+ssize_t preadv2(int file, const struct iovec *pieces, int count, off_t offset, int flags) {
+    REAL(preadv2);
+    return FAILS(file, read_error) ? -1 : real(file, pieces, count, offset, flags);
+}
+ssize_t preadv64v2(int file, const struct iovec *pieces, int count, off64_t offset, int flags) {
+    REAL(preadv64v2);
+    return FAILS(file, read_error) ? -1 : real(file, pieces, count, offset, flags);
 }
 ssize_t pread(int file, void *data, size_t size, off_t offset) {
     REAL(pread);

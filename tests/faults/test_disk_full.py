@@ -171,7 +171,9 @@ def test_metadata_keeps_room_to_delete(full: Cluster, disk: Path) -> None:
 def test_a_new_cluster_on_a_nearly_full_disk_says_so(disk: Path) -> None:
     mount("-o", "remount,size=500m", "none", str(disk))
     cluster = Cluster(disk)
-    done = cluster.command("up", "--directory", str(cluster.data), "--detach")
+    done = cluster.command(
+        "up", "--directory", str(cluster.data), "--port", str(cluster.port), "--detach"
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("ostraka: the disk is nearly full: ")
     assert done.stderr.count("\n") == 1

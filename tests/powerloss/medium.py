@@ -141,7 +141,7 @@ class Medium:
             return self._name(number, operation)
         node = self._opened[operation.file]
         if kind == Kind.SYNC:
-            self._sync(node)
+            self._sync(node, operation.first, operation.second)
             return True
         assert isinstance(node, File)
         begin, size = operation.first, operation.second
@@ -185,11 +185,15 @@ class Medium:
         self.namings.append(naming)
         naming.apply(_Seen())
 
-    def _sync(self, node: Node) -> None:
+    def _sync(self, node: Node, begin: int = 0, size: int = 0) -> None:
+        """size 0: all of it; else what was written to these bytes, and nothing else"""
         if isinstance(node, File):
-            for change in node.changes:
-                change.apply(node.durable, KEPT)
-            node.changes.clear()
+            changes, node.changes = node.changes, []
+            for change in changes:
+                if not size or (change.begin < begin + size and begin < change.end):
+                    change.apply(node.durable, KEPT)
+                else:
+                    node.changes.append(change)
             return
         done = [
             naming

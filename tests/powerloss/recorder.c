@@ -224,11 +224,17 @@ PWRITE(pwrite64, off64_t)
 PWRITEV(pwritev, off_t)
 PWRITEV(pwritev64, off64_t)
 
+static void note_flagged(
+    int file, uint64_t offset, const struct iovec *pieces, size_t size, int flags) {
+    note_pieces(file, offset, pieces, size);
+    if (flags & RWF_DSYNC) note(SYNC, file, offset, size, "", 0);
+}
+
 #define PWRITEV2(name, offset_t) \
     ssize_t name(int file, const struct iovec *pieces, int count, offset_t offset, int flags) { \
         REAL(name); \
         STEP(is_tracked(file), real(file, pieces, count, offset, flags), result > 0, \
-             note_pieces(file, (uint64_t)offset, pieces, (size_t)result)); \
+             note_flagged(file, (uint64_t)offset, pieces, (size_t)result, flags)); \
     }
 PWRITEV2(pwritev2, off_t)
 PWRITEV2(pwritev64v2, off64_t)

@@ -28,7 +28,7 @@ class Kind(IntEnum):
     WRITE = 3  # offset; data
     TRUNCATE = 4  # size
     ALLOCATE = 5  # offset, size
-    SYNC = 6
+    SYNC = 6  # of all, or (offset, size) of what one write has put there
     RENAME = 7  # two paths, a zero byte between them
     UNLINK = 8
     RMDIR = 9

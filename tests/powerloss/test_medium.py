@@ -51,6 +51,13 @@ def test_writes_arrive_in_any_order() -> None:
     assert (("new", b"aa"),) in states
 
 
+def test_a_durable_write_is_there_and_says_nothing_of_others() -> None:
+    durable = Operation(Kind.SYNC, FILE, 2, 2, b"")
+    states = left(OPEN_FOLDER, CREATE, SYNC_FOLDER, write(0, b"aa"), write(2, b"bb"), durable)
+    assert states >= {(("new", b"\0\0bb"),), (("new", b"aabb"),)}
+    assert all(dict(state)["new"][2:] == b"bb" for state in states)
+
+
 def test_a_rename_is_old_or_new() -> None:
     states = left(OPEN_FOLDER, CREATE, write(0, b"2"), SYNC_FILE, SYNC_FOLDER, RENAME, old=b"1")
     assert states == {(("new", b"2"), ("old", b"1")), (("old", b"2"),)}

@@ -9,7 +9,7 @@ import errno
 import random
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -209,6 +209,11 @@ class SimulatedExtentFile:
             self._inode.cached[number] = data[begin : begin + PAGE]
             self._inode.unwritten.pop(number, None)
 
+    def write_durable(self, pieces: Sequence[memoryview], offset: int) -> None:
+        self.write(pieces, offset)
+        size = sum(len(piece) for piece in pieces)
+        self._sync(range(offset // PAGE, (offset + size) // PAGE))
+
     def read(self, offset: int, into: memoryview) -> None:
         self._read(offset, into, is_medium=False)
 
@@ -232,16 +237,19 @@ class SimulatedExtentFile:
         return False
 
     def sync(self) -> None:
+        self._sync(list(self._inode.cached))
+
+    def _sync(self, pages: Collection[int]) -> None:
         self._medium.step(self._process)
         if self._medium.fails_syncs:
             self._medium.seen["sync refused"] += 1
             self._forget()
             raise OSError(errno.EIO, "sync failed")
+        cached, durable = self._inode.cached, self._inode.durable
         if self._medium.is_lying:
-            self._medium.seen["sync that lied"] += bool(self._inode.cached)
+            self._medium.seen["sync that lied"] += any(number in cached for number in pages)
         else:
-            self._inode.durable.update(self._inode.cached)
-            self._inode.cached.clear()
+            durable.update({number: cached.pop(number) for number in pages if number in cached})
 
     def _forget(self) -> None:
         """What Linux does when a sync fails: all is clean now, whether it was written or not."""

@@ -21,6 +21,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar, cast
 
+from common.worker_thread import WorkerThread
+
 Result = TypeVar("Result")
 
 TIME_RESOLUTION_S = 1e-9
@@ -236,7 +238,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """The call happens in one piece when one of the executor's threads is free."""
         done: asyncio.Future[Result] = self.create_future()
         process = PROCESS.get()
-        workers = getattr(executor, "_max_workers", 4)
+        workers = 1 if isinstance(executor, WorkerThread) else getattr(executor, "_max_workers", 4)
         busy = self._busy_until_s.setdefault(id(executor), [0.0] * workers)
         thread = busy.index(min(busy))
         begin_s = max(self.now_s, busy[thread])

@@ -29,5 +29,5 @@ async def lives(tmp_path: Path, quick: None) -> AsyncIterator[Begin]:
 
     yield begin
     for life in made:
-        if life.store._thread._shutdown is False:
+        if not life.store._thread.is_ended:
             await life.stop()

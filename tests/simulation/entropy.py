@@ -5,13 +5,12 @@ the order of their members' hashes: both are replaced while a simulation runs. S
 that small runs meet what only large objects and long times would.
 """
 
-import asyncio
 import gc
 import itertools
 import os
 import random
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from unittest.mock import patch
 from common import fault_points, limits
 from common.frames.client_peer import LendingFuture
 from common.frames.peer import Peer
-from common.worker_thread import WorkerThread
 from metaservice import transaction
 from storagenode.store import index
 from tests.simulation.disk import Medium, SimulatedDatabase
@@ -34,11 +32,6 @@ def _reach(name: str) -> None:
     happen = PROCESS.get().points.pop(name, None)
     if happen is not None:
         happen()
-
-
-def _call(self: WorkerThread, work: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
-    """Do the work of a thread: there are none here, see `SimulatedLoop.run_in_executor`."""
-    return asyncio.get_running_loop().run_in_executor(self, work, *arguments)
 
 
 @contextmanager
@@ -71,7 +64,6 @@ def deterministic(seed: str, media: dict[str, Medium]) -> Iterator[None]:
             patch.object(Peer, "__hash__", number),
             patch.object(index, "RocksDatabase", open_index),
             patch.object(fault_points, "reach", _reach),
-            patch.object(WorkerThread, "call", _call),
             patch.object(limits, "PART_BYTES_MIN", PART_BYTES_MIN),
         ):
             yield

@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar, cast
+from unittest.mock import patch
 
 from common.worker_thread import WorkerThread
 
@@ -231,6 +232,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                     timer.cancel()
 
     # --- threads --------------------------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        def call(worker: WorkerThread, work: Callable[..., Any], *arguments: Any) -> Any:
+            return self.run_in_executor(worker, work, *arguments)
+
+        with patch.object(WorkerThread, "call", call):
+            super().run_forever()
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., Result], *args: Any

@@ -60,14 +60,21 @@ class NodeClient:
         await self._reads.wait_up(timeout_s)
 
     def put_cell(
-        self, request: storage_pb2.PutCell, cell: memoryview, deadline_s: float
+        self,
+        request: storage_pb2.PutCell,
+        cell: memoryview,
+        deadline_s: float,
+        may_wait: bool = False,
     ) -> "asyncio.Future[Reply]":
         """Send a cell now; it must not change before the future is done. The request may.
 
         Cells of a fragment are sent in order. See FragmentStore.put_cell.
+
+        may_wait   it may leave a little later, with other cells
         """
+        header = request.SerializeToString()
         return self._writes.call(
-            Method.PUT_CELL, request.SerializeToString(), cell, deadline_s=deadline_s
+            Method.PUT_CELL, header, cell, deadline_s=deadline_s, may_wait=may_wait
         )
 
     def read_fragment(

@@ -86,12 +86,16 @@ class FrameClient:
         *,
         deadline_s: float,
         into: memoryview | None = None,
+        may_wait: bool = False,
     ) -> "asyncio.Future[Reply]":
         """Send a request now.
 
         payload  sent without a copy: must not change before the future is done. If the future ends
                  (cancelled, too late) before the peer has taken it all, the connection is cut
         into     memory for the reply's payload; after the future is done it is not written again
+        may_wait  the request may leave a little later, with others: after twice the time that the
+                 peer usually takes to answer, at most HOLD_S_MAX. Where many come, it wakes and
+                 works once for all of them
         raises   through the future: Unavailable (peer lost or late; outcome unknown), Busy (too
                  much in flight; nothing was sent), Invalid (larger than a frame may be), or the
                  fault that the peer raised
@@ -107,7 +111,7 @@ class FrameClient:
             pieces: tuple[Piece, ...] = (payload,) if payload else ()
         else:
             pieces = tuple(payload)
-        return peer.call(method, header, pieces, deadline_s, into)
+        return peer.call(method, header, pieces, deadline_s, into, may_wait)
 
     async def drain(self) -> None:
         """Wait while the peer takes bytes slower than they are sent."""

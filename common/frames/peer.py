@@ -48,6 +48,7 @@ class Peer(asyncio.BufferedProtocol):
         self._target_frame: tuple[int, int, int, int, bytes] = (0, 0, 0, 0, b"")
         self._scratch: memoryview | None = None
         self._outgoing: list[Piece] = []
+        self._held: asyncio.TimerHandle | None = None  # while what is queued waits for more
         self._resumed: asyncio.Future[None] | None = None
         # Whose memory is still being sent: end of its bytes in the stream, and what gives it back.
         self._queued_bytes = 0
@@ -95,16 +96,23 @@ class Peer(asyncio.BufferedProtocol):
         header: bytes = b"",
         pieces: tuple[Piece, ...] = (),
         release: Callable[[], None] | None = None,
+        hold_s: float = 0.0,
     ) -> int:
         """Queue a frame for this tick's write: (kind, method, call id, deadline ms).
 
         Pieces are not copied: they must stay as they are until the frame has left, that is until
         the peer has answered, or `release` is called. Returns the frame's mark for `has_left`.
+
+        hold_s   how long it may wait for others to leave with it; it goes with the first that does
+                 not wait
         """
         kind, method, call_id, deadline_ms = frame
         outgoing = self._outgoing
-        if not outgoing:
-            self._loop.call_soon(self._flush)
+        if hold_s and not outgoing:
+            self._held = self._loop.call_later(hold_s, self.flush)
+        elif not outgoing or (self._held is not None and not hold_s):
+            self._end_hold()
+            self._loop.call_soon(self.flush)
         size = size_of(pieces)
         outgoing.append(FIXED.pack(VERSION, kind, method, call_id, len(header), size, deadline_ms))
         self._queued_bytes += FIXED_BYTES + len(header) + size
@@ -135,7 +143,14 @@ class Peer(asyncio.BufferedProtocol):
         """Whether nothing of a frame is needed any more: the kernel has it, or we are closed."""
         return not self.is_open or mark <= self._queued_bytes - self.unsent_bytes
 
-    def _flush(self) -> None:
+    def _end_hold(self) -> None:
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+
+    def flush(self) -> None:
+        """Hand everything queued to the transport now."""
+        self._end_hold()
         outgoing, self._outgoing = self._outgoing, []
         if self._transport is not None and not self._transport.is_closing():
             self._transport.writelines(outgoing)
@@ -161,7 +176,7 @@ class Peer(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Send what is queued, then close."""
         if self._outgoing:
-            self._flush()
+            self.flush()
         if self._transport is not None:
             self._transport.close()
 
@@ -180,6 +195,7 @@ class Peer(asyncio.BufferedProtocol):
             self._resumed.set_result(None)
             self._resumed = None
         self._target, self._target_left = None, 0
+        self._end_hold()
         self._outgoing = []
         self._release_sent()
         self.closed(error)

@@ -262,6 +262,7 @@ class BlobWriter:
     ) -> Quorum:
         quorum = Quorum(self._loop, self._quorum, self._fail, self._nodes.stragglers)
         size, request = stripe.cell_bytes, self._request(stripe)
+        may_wait = self._nodes.gathering.may_wait(size)
         for index, disk in enumerate(self._placement.disks):
             if index in self._failures:
                 continue
@@ -275,7 +276,7 @@ class BlobWriter:
                 identity.index = index
                 request.identity = identity.SerializeToString()
             cell = coded[index * size : (index + 1) * size]
-            call = client.put_cell(request, cell, CELL_DEADLINE_S)
+            call = client.put_cell(request, cell, CELL_DEADLINE_S, may_wait)
             quorum.add(index, disk.disk_id, call)
         quorum.close()
         return quorum

@@ -10,6 +10,7 @@ from common.clock import Clock
 from common.placement.choose import Placement, choose_disks
 from common.placement.topology import Topology
 from gateway.objects.doubts import PROBE_DEADLINE_S, Doubts
+from gateway.objects.gathering import Gathering
 from gateway.objects.hedging import Hedging
 from gateway.objects.stragglers import Stragglers
 from proto import meta_pb2, records_pb2
@@ -39,7 +40,7 @@ class Nodes:
         self._make_client = make_client
         self._clients: dict[str, NodeClient] = {}
         self.tell: Callable[[], meta_pb2.Foreground] | None = None  # what clients feel, each second
-        self.hedging, self.stragglers = Hedging(), Stragglers()
+        self.hedging, self.stragglers, self.gathering = Hedging(), Stragglers(), Gathering()
         self.topology = Topology(records_pb2.Topology())
 
     async def refresh(self) -> None:

@@ -42,6 +42,7 @@ class Stored:
 
     digests   raw digests of the plaintext by algorithm
     inline      sealed bytes that go with the commit; empty if there are blobs
+    is_small    it is in blobs, and counted among the small objects under way (`Gathering`)
     session_id  the writer session that made the blobs; it is held until `ObjectWriter.release`
     """
 
@@ -51,6 +52,7 @@ class Stored:
     encryption: records_pb2.Encryption
     inline: bytes = b""
     is_inline: bool = False
+    is_small: bool = False
     blobs: list[records_pb2.BlobRef] = field(default_factory=list)
 
     @property

@@ -28,6 +28,7 @@ HEADER_BYTES_MAX = limits.IDENTITY_BYTES_MAX - 128
 UNSIZED_PIECE_BYTES = 4 * limits.MIB
 UNSIZED_BYTES_MAX = limits.GIB
 UNSIZED_AT_ONCE_MAX = 8
+SMALL_BYTES_MAX = 128 * limits.KIB  # of objects whose cells may wait for one another
 
 
 class WriterSessions(Protocol):
@@ -119,6 +120,9 @@ class ObjectWriter:
         key, hashes = DataKey.make(), Hashes(algorithms)
         session_id = self._sessions.begin_upload()
         stored = Stored(session_id, size or 0, {}, key.wrap(self._kernels.ring))
+        if size is not None and limits.INLINE_BYTES_MAX < size <= SMALL_BYTES_MAX:
+            stored.is_small = True
+            self._nodes.gathering.begin()
         upload = _Upload(stored, key, hashes, identity, size or 0, self._nodes.now_ns())
         try:
             if size is None:
@@ -190,6 +194,8 @@ class ObjectWriter:
         if stored.session_id:
             self._sessions.end_upload(stored.session_id)
             stored.session_id = 0
+            if stored.is_small:
+                self._nodes.gathering.end()
 
     async def _delete(self, blobs: list[records_pb2.BlobRef]) -> None:
         by_disk: dict[int, list[storage_pb2.FragmentId]] = {}

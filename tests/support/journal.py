@@ -95,7 +95,11 @@ class FakeNode:
     # --- fragments ------------------------------------------------------------------------------
 
     def put_cell(
-        self, request: storage_pb2.PutCell, cell: memoryview, deadline_s: float
+        self,
+        request: storage_pb2.PutCell,
+        cell: memoryview,
+        deadline_s: float,
+        may_wait: bool = False,
     ) -> "asyncio.Future[Reply]":
         data = bytes(cell)
 

@@ -49,7 +49,11 @@ class FakeClient:
     async def wait_up(self, timeout_s: float) -> None: ...
 
     def put_cell(
-        self, request: storage_pb2.PutCell, cell: memoryview, deadline_s: float
+        self,
+        request: storage_pb2.PutCell,
+        cell: memoryview,
+        deadline_s: float,
+        may_wait: bool = False,
     ) -> "asyncio.Future[Reply]":
         assert crc32c_blocks(cell, request.block_bytes) == request.block_checksums
         answer = self._answer()

@@ -11,6 +11,7 @@ import pytest
 
 from common import faults
 from common.erasure.layout import SEALED_BYTES
+from gateway.objects.gathering import AT_ONCE_MIN
 from gateway.objects.reader import ObjectStream
 from tests.unit.gateway.objects.fake_nodes import (
     IDENTITY,
@@ -49,6 +50,30 @@ async def test_blobs_come_back(size: int, geometry: tuple[int, int, int]) -> Non
         assert version.etag == hashlib.md5(LARGE[:size], usedforsecurity=False).hexdigest()
         assert await path.get(version, 0, size) == LARGE[:size]
         assert path.pool.bytes_in_flight == 0
+
+
+async def test_small_objects_under_way_are_counted() -> None:
+    async with data_path() as path:
+        gathering, stored = path.writer._nodes.gathering, []
+        for number in range(AT_ONCE_MIN):
+            assert not gathering.may_wait(KIB)
+            source, size = BytesSource(LARGE[: 64 * KIB]), 64 * KIB + number % 2
+            work = path.writer.write(source, size, frozenset({"MD5"}), IDENTITY)
+            if number % 2:  # a byte more was promised
+                with pytest.raises(faults.Invalid):
+                    await work
+                gathering.begin()
+            else:
+                stored.append(await work)
+        assert gathering.may_wait(KIB)
+        await path.writer.discard(stored.pop())
+        assert not gathering.may_wait(KIB)
+        for each in stored:
+            path.writer.release(each)
+            path.writer.release(each)
+        for _ in range(AT_ONCE_MIN // 2 - 1):
+            gathering.begin()
+        assert not gathering.may_wait(KIB)
 
 
 async def test_ranges_come_back_and_read_only_their_blocks() -> None:

@@ -92,7 +92,10 @@ class NodeClient:
         self, method: Method, request: Message, payload: bytes = b"", *, deadline_s: float
     ) -> "asyncio.Future[Reply]":
         """A call to the node's journal, sent now; see storagenode/journal/journal.py."""
-        return self._reads.call(method, request.SerializeToString(), payload, deadline_s=deadline_s)
+        header = request.SerializeToString()
+        reply = self._reads.call(method, header, payload, deadline_s=deadline_s)
+        self._reads.flush()  # commits wait for it, and this turn of the loop may last
+        return reply
 
     async def delete_fragments(
         self, request: storage_pb2.DeleteFragments

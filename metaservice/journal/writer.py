@@ -14,19 +14,17 @@ from typing import Protocol
 from prometheus_client import Counter, Histogram
 
 from common import faults
-from common.checksum import crc32c
 from common.clock import Clock
-from common.frames import Reply
 from common.keyring import KeySource
 from metaservice.journal import register
 from metaservice.journal.ensemble import Directory, Ensembles
 from metaservice.journal.group import SegmentKey, encode
 from metaservice.journal.patience import AppendPatience
+from metaservice.journal.posting import Batch, Posted
 from metaservice.journal.register import age, names_of, running_quorum
 from metaservice.journal.tail import Tail
 from metaservice.journal.wrapping import is_current, rewrap
 from proto import journal_pb2
-from storagenode.client import Method
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +89,7 @@ class JournalWriter:
         self._ensembles = Ensembles(nodes, clock)
         self._has_header: dict[str, tuple[int, int]] = {}
         self._bodies: list[bytes] = []
+        self._sent: tuple[Posted, float] | None = None  # of the group that was begun
         self._serial = 0
         self._is_closed = False
         self.caller = journal_pb2.Caller()
@@ -119,9 +118,15 @@ class JournalWriter:
     # --- groups: what the engine calls ----------------------------------------------------------
 
     def begin(self, rows: Mapping[bytes, bytes | None]) -> tuple[bytes, bytes]:
-        """Take the next group; the row that the engine writes with it."""
+        """Take the next group; the row that the engine writes with it.
+
+        Its records leave at once if nobody is about to change the segment: the nodes take longest,
+        and the engine's thread, once it runs, would hold us up.
+        """
         self._bodies = encode(rows, self._clock.now_ns())
         first = self.next_sequence
+        if self._key is not None and not self._turn.locked():
+            self._sent = self._post(self.segment, self._key, self._bodies, 0)
         return POSITION, journal_pb2.Position(
             epoch=self.caller.epoch,
             first_sequence=first,
@@ -141,10 +146,16 @@ class JournalWriter:
 
     async def _append(self, bodies: Sequence[bytes]) -> None:
         first, attempt = self.next_sequence, 0
+        sent, self._sent = self._sent, None
+        if sent is not None and sent[0].segment_id != self.segment.segment_id:
+            await sent[0].forget()  # somebody had the turn in between: it is for another segment
+            sent = None
         assert self._key is not None, "a segment is open"
-        while bad := await self._try(self.segment, self._key, bodies, attempt):
+        sent = sent or self._post(self.segment, self._key, bodies, attempt)
+        while bad := await self._answered(sent):
             attempt += 1
             await self._renew(first, bad)
+            sent = self._post(self.segment, self._key, bodies, attempt)
         self.next_sequence = first + len(bodies)
         self.bytes_since_checkpoint += sum(map(len, bodies))
 
@@ -152,37 +163,22 @@ class JournalWriter:
         self, segment: journal_pb2.Segment, key: SegmentKey, bodies: Sequence[bytes], attempt: int
     ) -> set[str]:
         """Send the next records to all nodes of a segment; who lacks them. raises Fenced"""
-        deadline_s, begun_s = self._patience.deadline_s(attempt), self._clock.monotonic_s()
-        calls: list[asyncio.Future[Reply]] = []
-        owners: list[str] = []
-        now_ns = self._clock.now_ns()
-        peers = {name: self._nodes.peer(name) for name in segment.nodes}
-        bad = {name for name, peer in peers.items() if peer is None}
-        for sequence, body in enumerate(bodies, self.next_sequence):
-            sealed = key.seal(sequence, body)
-            request = journal_pb2.Append(
-                caller=self.caller, segment_id=segment.segment_id, sequence=sequence,
-                time_ns=now_ns, crc32c=crc32c(sealed),
-            )  # fmt: skip
-            for name, peer in peers.items():
-                if peer is not None:
-                    calls.append(
-                        peer.journal_call(
-                            Method.JOURNAL_APPEND, request, sealed, deadline_s=deadline_s
-                        )
-                    )
-                    owners.append(name)
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        self._patience.note(self._clock.monotonic_s() - begun_s)
-        for name, result in zip(owners, results, strict=True):
-            if isinstance(result, faults.Fenced):
-                raise result
-            if isinstance(result, faults.Fault):
-                log.warning("journal node %s: %s", name, result)
-                bad.add(name)
-            elif isinstance(result, BaseException):
-                raise result
-        return bad
+        return await self._answered(self._post(segment, key, bodies, attempt))
+
+    def _post(
+        self, segment: journal_pb2.Segment, key: SegmentKey, bodies: Sequence[bytes], attempt: int
+    ) -> tuple[Posted, float]:
+        """Send the next records to all nodes of a segment, now; what was sent, and when."""
+        begun_s, deadline_s = self._clock.monotonic_s(), self._patience.deadline_s(attempt)
+        batch = Batch(bodies, self.next_sequence, self._clock.now_ns(), deadline_s)
+        return Posted(self._nodes, self.caller, segment, key, batch), begun_s
+
+    async def _answered(self, sent: tuple[Posted, float]) -> set[str]:
+        posted, begun_s = sent
+        try:
+            return await posted.lacking()
+        finally:
+            self._patience.note(self._clock.monotonic_s() - begun_s)
 
     # --- segments -------------------------------------------------------------------------------
 

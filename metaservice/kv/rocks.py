@@ -43,6 +43,10 @@ GROUP_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1),
 )
 
+GATHER_COMMITS_MIN, GATHER_COMMITS_MAX = 8, 32
+GATHER_SHARE = 0.5  # of the time that the group before took
+GATHER_S_MAX = 0.002
+
 _NO_ROWS: dict[bytes, bytes | None] = {}
 
 
@@ -63,6 +67,11 @@ class _Group:
                 waiter.set_result(outcome)
 
 
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 class RocksStore:
     """Rows in RocksDB. Open it in a running loop."""
 
@@ -81,6 +90,7 @@ class RocksStore:
         self._writing: _Group | None = None
         self._overlay: dict[bytes, bytes | None] = {}
         self._pump: asyncio.Task[None] | None = None
+        self._gathered: asyncio.Future[None] | None = None  # while a group waits for commits
         self._is_dead = False  # poisoned or closed
         self._is_closing = False
         self._log: GroupLog | None = None
@@ -204,6 +214,8 @@ class RocksStore:
         if group is None:
             group = self._collecting = _Group()
         group.commits += 1
+        if self._gathered is not None and group.commits >= GATHER_COMMITS_MAX:
+            _wake(self._gathered)
         changes: dict[bytes, bytes | None] = dict(mutation.puts)
         for key, change in mutation.adds.items():
             known = changes[key] if key in changes else self.get(key)
@@ -215,13 +227,17 @@ class RocksStore:
         return group
 
     async def _write_groups(self) -> None:
+        last: _Group | None = None
+        taken_s = 0.0
         while self._collecting is not None:
             if self._opened is not None:
                 await self._opened.wait()
+            await self._gather(last, taken_s)
             if self._is_dead or self._collecting is None:
                 return
             group, self._collecting = self._collecting, None
-            self._writing = group
+            self._writing = last = group
+            begun_s = self._loop.time()
             is_written = False
             try:
                 await self._write_everywhere(group)
@@ -239,6 +255,24 @@ class RocksStore:
                 if key not in newer:
                     del self._overlay[key]
             group.finish(CommitOutcome.APPLIED)
+            taken_s = self._loop.time() - begun_s
+
+    async def _gather(self, last: _Group | None, taken_s: float) -> None:
+        """Let commits come together: a group costs much that each of its commits does not.
+
+        Only where many came with the last one, which took `taken_s`, and for a part of that time.
+        """
+        group = self._collecting
+        is_worth_it = last is not None and last.commits >= GATHER_COMMITS_MIN
+        if group is None or not is_worth_it or group.commits >= GATHER_COMMITS_MAX:
+            return
+        self._gathered = gathered = self._loop.create_future()
+        wait = self._loop.call_later(min(taken_s * GATHER_SHARE, GATHER_S_MAX), _wake, gathered)
+        try:
+            await gathered
+        finally:
+            wait.cancel()
+            self._gathered = None
 
     async def _write_everywhere(self, group: _Group) -> None:
         """Here and to the log at once; both have it when this returns."""

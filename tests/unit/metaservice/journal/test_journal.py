@@ -159,6 +159,22 @@ async def test_going_on_alone_is_noted_and_ends_with_a_checkpoint(
     assert rows == life.acknowledged and report.losses == []
 
 
+async def test_records_that_left_before_the_segment_changed_are_on_the_next_one(
+    lives: Begin, tmp_path: Path
+) -> None:
+    nodes = FakeNodes()
+    life = await lives(nodes)
+    writer = life.journal.writer
+    before = writer.segment
+    writer.begin({b"xlate": b"1"})
+    await writer.leave([before.nodes[0]])
+    await writer.send()
+    assert writer.segment.segment_id != before.segment_id
+    await life.stop()
+    rows, _ = await recover(tmp_path / "recovered", nodes)
+    assert rows[b"xlate"] == b"1"
+
+
 async def test_a_restarted_engine_sends_its_last_group_again(lives: Begin, tmp_path: Path) -> None:
     nodes = FakeNodes()
     life = await lives(nodes)

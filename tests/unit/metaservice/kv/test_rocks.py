@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from common import faults
+from metaservice.kv import rocks
 from metaservice.kv.interface import CommitOutcome, Mutation
 from metaservice.kv.rocks import RocksStore
 from tests.support.stores import HeldDatabase
@@ -104,6 +105,40 @@ async def test_pending_deletion_is_seen_in_scans(bench: Bench) -> None:
     assert bench.store.scan(b"a", LAST, 2, reverse=True) == [(b"d", b"4"), (b"c", b"3")]
     bench.database.let_through.set()
     assert await commit is APPLIED
+
+
+async def test_after_a_large_group_the_next_one_waits_for_many(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rocks, "GATHER_SHARE", 1e9)
+    monkeypatch.setattr(rocks, "GATHER_S_MAX", 3600.0)
+    bench.database.let_through.clear()
+    large = [begin(bench.store, **{f"a{n}": b"1"}) for n in range(rocks.GATHER_COMMITS_MIN)]
+    await turns()
+    waiting = [begin(bench.store, b=b"1")]
+    await turns()
+    bench.database.let_through.set()
+    assert await asyncio.gather(*large) == [APPLIED] * len(large)
+    await turns()
+    assert not waiting[0].done()
+    waiting += [begin(bench.store, **{f"c{n}": b"1"}) for n in range(rocks.GATHER_COMMITS_MAX - 1)]
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*waiting) == [APPLIED] * rocks.GATHER_COMMITS_MAX
+
+
+async def test_after_a_small_group_nobody_waits(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rocks, "GATHER_SHARE", 1e9)
+    monkeypatch.setattr(rocks, "GATHER_S_MAX", 3600.0)
+    bench.database.let_through.clear()
+    small = [begin(bench.store, **{f"a{n}": b"1"}) for n in range(rocks.GATHER_COMMITS_MIN - 1)]
+    await turns()
+    next_one = begin(bench.store, b=b"1")
+    await turns()
+    bench.database.let_through.set()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*small, next_one) == [APPLIED] * rocks.GATHER_COMMITS_MIN
 
 
 async def test_commits_that_wait_share_one_sync(bench: Bench) -> None:

@@ -17,7 +17,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from aiohttp import web
-from aiohttp.http import StreamWriter
+from aiohttp.http import HttpVersion11, StreamWriter
 from multidict import CIMultiDict
 
 from common import faults, limits
@@ -26,12 +26,14 @@ from gateway.config import ConnectionLimits
 from gateway.http.body import DEFAULT_BOUNDS, RequestBody
 from gateway.http.connection import FILES_RESERVED, Listener, ReaderWatch
 from gateway.http.request import HttpReply, HttpRequest, ReplyStream
+from gateway.http.whole import whole
 
 Handler = Callable[[HttpRequest], Awaitable[HttpReply]]
 log = logging.getLogger(__name__)
 
 WRITE_BUFFER_HIGH_BYTES = 256 * limits.KIB
 STOP_GRACE_S = 20.0
+NAMES_MAX = 1000  # of headers that are known by heart
 
 
 class Server:
@@ -95,6 +97,11 @@ class Server:
         if isinstance(request.body, RequestBody) and request.body.is_announced:
             # What comes next on this connection may be a body, or another request: nobody knows.
             reply.close = True
+        if http.version == HttpVersion11:
+            keeps_alive = http.keep_alive and not reply.close
+            response = whole(reply, request.method, self._http_date(), keeps_alive=keeps_alive)
+            if response is not None:
+                return response
         headers = CIMultiDict(reply.headers)
         headers["date"] = self._http_date()
         headers["server"] = "Ostraka"
@@ -108,8 +115,11 @@ class Server:
         )  # the parsed head: BaseRequest offers no cheaper way to the raw names
         headers: dict[str, str] = {}
         for raw_name, raw_value in message.raw_headers:
-            name = raw_name.decode("ascii").lower()
-            value = _header_text(raw_value)
+            name = _NAMES.get(raw_name) or _name_of(raw_name)
+            try:
+                value = raw_value.decode()
+            except UnicodeDecodeError:  # user metadata is UTF-8, of others nobody knows
+                value = raw_value.decode("latin-1")
             # Repeated headers are one list to HTTP; signatures are made over the joined form.
             headers[name] = f"{headers[name]},{value}" if name in headers else value
         raw_path, _, raw_query = message.path.partition("?")
@@ -209,12 +219,14 @@ class Server:
         return self._date[1]
 
 
-def _header_text(raw: bytes) -> str:
-    """Header bytes as text: UTF-8 where it is that (user metadata), else Latin-1."""
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
+_NAMES: dict[bytes, str] = {}  # of headers, as they came and in lower case
+
+
+def _name_of(raw: bytes) -> str:
+    name = raw.decode("ascii").lower()
+    if len(_NAMES) < NAMES_MAX:
+        _NAMES[raw] = name
+    return name
 
 
 def _absolute_form_path(target: str, headers: dict[str, str]) -> str:

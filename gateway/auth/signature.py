@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from common import limits
@@ -62,8 +63,7 @@ class Scope:
         return f"{self.date}/{self.region}/{SERVICE}/{TERMINATOR}"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a request says about itself; nothing of it is proven yet.
 
     payload_hash   as signed: a hex digest, UNSIGNED-PAYLOAD or STREAMING-...
@@ -78,8 +78,7 @@ class Claim:
     session_token: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """A proven request: by whom, and what its body must be checked against."""
 
     credential: Credential
@@ -148,13 +147,9 @@ def _header_claim(
             ArgumentName="Authorization",
             ArgumentValue=algorithm,
         )
-    fields: dict[str, str] = {}
-    for part in rest.split(","):
-        name, separator, value = part.strip().partition("=")
-        if separator:
-            fields[name] = value.strip()
+    fields, signature = _authorization_fields(rest)
     for name in ("Credential", "SignedHeaders", "Signature"):
-        if not fields.get(name):
+        if not (signature if name == "Signature" else fields.get(name)):
             raise errors.AuthorizationHeaderMalformed(
                 f"The authorization header is malformed; the {name} component is missing."
             )
@@ -180,12 +175,39 @@ def _header_claim(
     return Claim(
         scope,
         timestamp,
-        tuple(fields["SignedHeaders"].split(";")),
-        fields["Signature"],
+        _names(fields["SignedHeaders"]),
+        signature,
         payload_hash,
         is_presigned=False,
         session_token=headers.get("x-amz-security-token", ""),
     )
+
+
+def _authorization_fields(text: str) -> tuple[Mapping[str, str], str]:
+    """Fields of an Authorization header, and its signature.
+
+    What a client sends before the signature is the same all day: it is taken apart once.
+    """
+    before, name, signature = text.rpartition("Signature=")
+    if name and before.rstrip()[-1:] in ("", ",") and "," not in signature:
+        return _fields(before), signature.strip()
+    fields = _fields.__wrapped__(text)
+    return fields, fields.get("Signature", "")
+
+
+@lru_cache(maxsize=1024)
+def _fields(text: str) -> Mapping[str, str]:
+    fields: dict[str, str] = {}
+    for part in text.split(","):
+        name, separator, value = part.strip().partition("=")
+        if separator:
+            fields[name] = value.strip()
+    return fields
+
+
+@lru_cache(maxsize=1024)
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(";"))
 
 
 def _query_claim(
@@ -388,18 +410,27 @@ def _check_signed_headers(claim: Claim, headers: Mapping[str, str]) -> None:
 
 
 def _scope(text: str, error: type[errors.S3Error]) -> Scope:
+    scope, trouble = _read_scope(text)
+    if scope is None:
+        raise error(trouble)
+    return scope
+
+
+@lru_cache(maxsize=1024)
+def _read_scope(text: str) -> tuple[Scope | None, str]:
+    """A scope, or what is wrong with it."""
     parts = text.rsplit("/", 4)
     if len(parts) != 5 or not parts[0]:
-        raise error(
+        return None, (
             "the Credential is mal-formed; expecting "
             '"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
         )
     access_key, date, region, service, terminator = parts
     if service != SERVICE:
-        raise error(f'incorrect service "{service}". This endpoint belongs to "{SERVICE}".')
+        return None, f'incorrect service "{service}". This endpoint belongs to "{SERVICE}".'
     if terminator != TERMINATOR:
-        raise error(f'incorrect terminal "{terminator}". This endpoint uses "{TERMINATOR}".')
-    return Scope(access_key, date, region)
+        return None, f'incorrect terminal "{terminator}". This endpoint uses "{TERMINATOR}".'
+    return Scope(access_key, date, region), ""
 
 
 def _check_scope(scope: Scope, timestamp: str, region: str, error: type[errors.S3Error]) -> None:

@@ -30,7 +30,7 @@ def decode_token(token: str) -> str:
         position = data.decode()
     except (UnicodeError, binascii.Error) as error:
         raise _invalid(token) from error
-    if version != VERSION or int.from_bytes(checksum, "big") != zlib.crc32(data):
+    if version != VERSION or checksum != zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "big"):
         raise _invalid(token)
     return position
 

@@ -150,9 +150,9 @@ class ClientPeer(Peer):
             self.close()
 
     def flush(self) -> None:
-        super().flush()
-        if self._asked_s is None:
+        if self._outgoing and self._asked_s is None:
             self._asked_s = self._loop.time()
+        super().flush()
 
     def _note_answer(self, asked_s: float) -> None:
         self._usual_s += USUAL_WEIGHT * (self._loop.time() - asked_s - self._usual_s)

@@ -152,7 +152,7 @@ class Peer(asyncio.BufferedProtocol):
         """Hand everything queued to the transport now."""
         self._end_hold()
         outgoing, self._outgoing = self._outgoing, []
-        if self._transport is not None and not self._transport.is_closing():
+        if outgoing and self._transport is not None and not self._transport.is_closing():
             self._transport.writelines(outgoing)
         if self._lent:
             self._release_sent()

@@ -35,6 +35,7 @@ STREAMING_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 STREAMING_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 STREAMING = frozenset({STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER})
 SIGNING_KEYS_MAX = 1024
+KNOWN_MAX, KNOWN_BYTES_MAX = 256, 1024  # of what clients repeat, and strangers may make up
 _SHA256_HEX = re.compile("[0-9a-f]{64}")
 NOT_V4 = (
     "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
@@ -175,7 +176,7 @@ def _header_claim(
     return Claim(
         scope,
         timestamp,
-        _names(fields["SignedHeaders"]),
+        tuple(fields["SignedHeaders"].split(";")),
         signature,
         payload_hash,
         is_presigned=False,
@@ -190,12 +191,13 @@ def _authorization_fields(text: str) -> tuple[Mapping[str, str], str]:
     """
     before, name, signature = text.rpartition("Signature=")
     if name and before.rstrip()[-1:] in ("", ",") and "," not in signature:
-        return _fields(before), signature.strip()
+        fields = (_fields if len(before) <= KNOWN_BYTES_MAX else _fields.__wrapped__)(before)
+        return fields, signature.strip()
     fields = _fields.__wrapped__(text)
     return fields, fields.get("Signature", "")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=KNOWN_MAX)
 def _fields(text: str) -> Mapping[str, str]:
     fields: dict[str, str] = {}
     for part in text.split(","):
@@ -203,11 +205,6 @@ def _fields(text: str) -> Mapping[str, str]:
         if separator:
             fields[name] = value.strip()
     return fields
-
-
-@lru_cache(maxsize=1024)
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split(";"))
 
 
 def _query_claim(
@@ -410,13 +407,14 @@ def _check_signed_headers(claim: Claim, headers: Mapping[str, str]) -> None:
 
 
 def _scope(text: str, error: type[errors.S3Error]) -> Scope:
-    scope, trouble = _read_scope(text)
+    read = _read_scope if len(text) <= KNOWN_BYTES_MAX else _read_scope.__wrapped__
+    scope, trouble = read(text)
     if scope is None:
         raise error(trouble)
     return scope
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=KNOWN_MAX)
 def _read_scope(text: str) -> tuple[Scope | None, str]:
     """A scope, or what is wrong with it."""
     parts = text.rsplit("/", 4)

@@ -32,7 +32,17 @@ def plant(workload: str) -> Callable[[Callable[[], Iterator[None]]], Callable[[]
 @plant("store")
 def extents_are_not_synced() -> Iterator[None]:
     """A fragment counts as on disk when it was handed to the kernel."""
-    with patch.object(files.SystemExtentFile, "sync", lambda self: None):
+    with _nothing_synced():
+        yield
+
+
+@contextmanager
+def _nothing_synced() -> Iterator[None]:
+    file = files.SystemExtentFile
+    with (
+        patch.object(file, "sync", lambda self: None),
+        patch.object(file, "write_durable", file.write),
+    ):
         yield
 
 
@@ -85,7 +95,7 @@ def journals_are_not_synced() -> Iterator[None]:
     written = Segment.write
 
     def write(self: Segment, *arguments: Any) -> None:
-        with patch.object(files.SystemExtentFile, "sync", lambda file: None):
+        with _nothing_synced():
             written(self, *arguments)
 
     with patch.object(Segment, "write", write):

@@ -223,7 +223,9 @@ class Rebuilder:
         calls: dict[int, asyncio.Future[Reply]] = {}
         stripe = cells.stripe
         for index in chosen:
-            disk_id = sources.disks[index]
+            disk_id = sources.disks.get(index)
+            if disk_id is None:  # another stripe found it bad since it was chosen
+                continue
             client = self._nodes.client_of(disk_id)
             if client is None:
                 sources.refuse(index, "away")

@@ -26,6 +26,7 @@ from tests.unit.workers.repair_world import (
     World,
     coded,
 )
+from workers import rebuild
 from workers.repair import CLAIM_S, RETRY_S
 
 
@@ -54,6 +55,25 @@ async def test_missing_fragments_are_rebuilt_from_k_others(world: World) -> None
     stripes = 2
     reads = sum(node.cells_read for node in world.nodes.nodes.values())
     assert reads == 2 * 4 * stripes, "k fragments of each blob, each once"
+
+
+async def test_a_source_that_another_stripe_finds_bad_is_not_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.store(1, 5)
+    choose, refused = rebuild._choose, list[int]()
+
+    def choose_and_lose_one(blob: Any, sources: rebuild.Sources, *others: Any) -> list[int]:
+        chosen = choose(blob, sources, *others)
+        if chosen and not refused:  # while the pace is waited for
+            refused.append(chosen[0])
+            sources.refuse(chosen[0], "bad_block")
+        return chosen
+
+    monkeypatch.setattr(rebuild, "_choose", choose_and_lose_one)
+    await world.worker().run_once()
+    assert refused
+    await world.assert_whole(1)
 
 
 async def test_lost_zone_is_left_and_taken_back_when_it_returns(world: World) -> None:

@@ -93,8 +93,8 @@ class FrameClient:
         payload  sent without a copy: must not change before the future is done. If the future ends
                  (cancelled, too late) before the peer has taken it all, the connection is cut
         into     memory for the reply's payload; after the future is done it is not written again
-        may_wait  the request may leave a little later, with others: after twice the time that the
-                 peer usually takes to answer, at most HOLD_S_MAX. Where many come, it wakes and
+        may_wait it may leave a little later, with others: after twice the time that the peer
+                 usually takes to answer, at most HOLD_S_MAX. Where many come, the peer wakes and
                  works once for all of them
         raises   through the future: Unavailable (peer lost or late; outcome unknown), Busy (too
                  much in flight; nothing was sent), Invalid (larger than a frame may be), or the

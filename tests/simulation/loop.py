@@ -241,7 +241,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             super().run_forever()
 
     def run_in_executor(  # type: ignore[override]
-        self, executor: Executor | None, func: Callable[..., Result], *args: Any
+        self, executor: Executor | WorkerThread | None, func: Callable[..., Result], *args: Any
     ) -> "asyncio.Future[Result]":
         """The call happens in one piece when one of the executor's threads is free."""
         done: asyncio.Future[Result] = self.create_future()

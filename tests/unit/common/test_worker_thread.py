@@ -25,21 +25,8 @@ async def test_results_and_failures_come_back(worker: WorkerThread) -> None:
 
 async def test_all_is_done_in_order(worker: WorkerThread) -> None:
     done: list[int] = []
-    loop = asyncio.get_running_loop()
-    calls: list[asyncio.Future[None]] = []
-    for number in range(100):
-        if number % 2:
-            calls.append(worker.call(done.append, number))
-        else:
-            calls.append(loop.run_in_executor(worker, done.append, number))
-    await asyncio.gather(*calls)
+    await asyncio.gather(*[worker.call(done.append, number) for number in range(100)])
     assert done == list(range(100))
-
-
-async def test_executors_way_brings_failures_too(worker: WorkerThread) -> None:
-    with pytest.raises(ZeroDivisionError):
-        await asyncio.get_running_loop().run_in_executor(worker, divmod, 7, 0)
-    assert worker.submit(divmod, 7, 2).result(timeout=10) == (3, 1)
 
 
 async def test_work_of_a_cancelled_caller_is_done_all_the_same(worker: WorkerThread) -> None:
@@ -67,8 +54,6 @@ async def test_shutdown_waits_for_what_was_queued() -> None:
     await asyncio.gather(*calls)
     with pytest.raises(RuntimeError):
         worker.call(done.append, 1)
-    with pytest.raises(RuntimeError):
-        worker.submit(done.append, 1)
 
 
 async def test_a_thread_that_never_worked_ends_too() -> None:
@@ -86,5 +71,9 @@ def test_results_for_a_closed_loop_are_dropped() -> None:
 
     asyncio.run(main())
     may_end.set()
-    assert worker.submit(divmod, 7, 2).result(timeout=10) == (3, 1)
+
+    async def again() -> tuple[int, int]:
+        return await worker.call(divmod, 7, 2)
+
+    assert asyncio.run(again()) == (3, 1)
     worker.shutdown()

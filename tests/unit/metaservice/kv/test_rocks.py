@@ -107,11 +107,15 @@ async def test_pending_deletion_is_seen_in_scans(bench: Bench) -> None:
     assert await commit is APPLIED
 
 
-async def test_after_a_large_group_the_next_one_waits_for_many(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rocks, "GATHER_SHARE", 1e9)
     monkeypatch.setattr(rocks, "GATHER_S_MAX", 3600.0)
+
+
+async def test_after_a_large_group_the_next_one_waits_for_many(
+    bench: Bench, long_waits: None
+) -> None:
     bench.database.let_through.clear()
     large = [begin(bench.store, **{f"a{n}": b"1"}) for n in range(rocks.GATHER_COMMITS_MIN)]
     await turns()
@@ -126,11 +130,7 @@ async def test_after_a_large_group_the_next_one_waits_for_many(
         assert await asyncio.gather(*waiting) == [APPLIED] * rocks.GATHER_COMMITS_MAX
 
 
-async def test_after_a_small_group_nobody_waits(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rocks, "GATHER_SHARE", 1e9)
-    monkeypatch.setattr(rocks, "GATHER_S_MAX", 3600.0)
+async def test_after_a_small_group_nobody_waits(bench: Bench, long_waits: None) -> None:
     bench.database.let_through.clear()
     small = [begin(bench.store, **{f"a{n}": b"1"}) for n in range(rocks.GATHER_COMMITS_MIN - 1)]
     await turns()

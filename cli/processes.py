@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cli.lifeline import send
+from common import exit_codes
 from common.limits import MIB
 
 RESTART_S_MIN = 0.2
@@ -57,6 +58,11 @@ class Child:
     def is_ended(self) -> bool:
         """Whether it was started, and is there no more."""
         return self.process is not None and self.process.poll() is not None
+
+    @property
+    def wants_again(self) -> bool:
+        """Whether it has ended only to be started again."""
+        return self.process is not None and self.process.poll() == exit_codes.AGAIN
 
     def start(self) -> None:
         """Start the process; it ends when we do."""

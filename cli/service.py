@@ -14,13 +14,12 @@ import click
 
 from cli.lifeline import end_with
 from cli.replicas import run_replicas
-from common import faults
+from common import exit_codes, faults
 from common.config import load
 from common.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
 
-EXIT_CONFIG = 2
 REPLICAS_MAX = 64
 
 
@@ -68,7 +67,7 @@ def service_command(service: Service) -> click.Command:
             config = read_config(service, config_file)
         except faults.Invalid as invalid:
             click.echo(f"ostraka {service.name}: {faults.in_words(invalid)}", err=True)
-            sys.exit(EXIT_CONFIG)
+            sys.exit(exit_codes.CONFIG)
         if processes != 1:
             count = processes or os.cpu_count() or 1
             sys.exit(run_replicas(service.name, config.name, config_file, count))

@@ -176,15 +176,13 @@ class LocalCluster:
         """Wait for the metadata service, make accounts and keys, wait for the storage nodes."""
         self._progress("starting the metadata service")
         deadline_s = time.monotonic() + START_S
-        while not await _is_up(stub):
+        while not await _has_accounts(stub, accounts):
             self._check(plan)
             if time.monotonic() > deadline_s:
                 raise faults.Unavailable(
                     f"the metadata service does not answer, see {plan.metaservice.log_file}"
                 )
             await asyncio.sleep(POLL_S)
-        for account in accounts:
-            await make_account(stub, account)
         self._progress("starting the storage nodes")
         await self._wait_for_nodes(stub, plan)
 
@@ -210,9 +208,10 @@ class LocalCluster:
         self._progress("starting the metadata's journal")
         deadline_s = time.monotonic() + JOURNAL_S
         while time.monotonic() < deadline_s and not self._signals:
-            status = await call(stub.ClusterStatus, admin_pb2.ClusterStatusRequest())
-            if status.journal.state != "beginning":
-                return
+            with contextlib.suppress(faults.Unavailable):  # it may be starting again
+                status = await call(stub.ClusterStatus, admin_pb2.ClusterStatusRequest())
+                if status.journal.state != "beginning":
+                    return
             await asyncio.sleep(POLL_S)
 
     def _wait_for_endpoint(self, port: int, plan: Plan) -> None:
@@ -227,11 +226,13 @@ class LocalCluster:
     def _check(self, plan: Plan) -> None:
         """Give up if the user does, or a process has ended without which there is no cluster.
 
-        A storage node of an existing cluster is started again: two may be away.
+        A storage node of an existing cluster is started again: two may be away. So is whatever has
+        ended for that: the metadata service, when its journal had more than its engine.
         """
         if self._signals:
             raise Interrupted
-        spared = [] if self._is_new else plan.nodes
+        spared = [] if self._is_new else list(plan.nodes)
+        spared += [child for child in plan.children if child.wants_again and child not in spared]
         for child in plan.children:
             if child.is_ended and child not in spared:
                 raise faults.Unavailable(f"{child.name} {how_it_ended(child)}")
@@ -261,9 +262,12 @@ class LocalCluster:
                     child.process.kill()
 
 
-async def _is_up(stub: Any) -> bool:
+async def _has_accounts(stub: Any, accounts: Sequence[AccountPlan]) -> bool:
+    """Make the accounts; False while the metadata service does not answer."""
     try:
         await call(stub.ClusterStatus, admin_pb2.ClusterStatusRequest())
+        for account in accounts:
+            await make_account(stub, account)
     except faults.Unavailable:
         return False
     return True

@@ -11,13 +11,12 @@ from typing import Protocol
 
 import uvloop
 
-from common import faults
+from common import exit_codes, faults
 
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 30.0
 GC_ALLOCATIONS = 20_000
-EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 2
 
 
 class App(Protocol):
@@ -33,11 +32,11 @@ class Stopper:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
-        self.is_failed = False
+        self.exit_code = exit_codes.OK
 
-    def stop(self, *, is_failed: bool = False) -> None:
-        """End the process gracefully."""
-        self.is_failed = self.is_failed or is_failed
+    def stop(self, exit_code: int = exit_codes.OK) -> None:
+        """End the process gracefully; the first code that is not OK counts."""
+        self.exit_code = self.exit_code or exit_code
         self._event.set()
 
     async def wait(self) -> None:
@@ -66,7 +65,7 @@ async def _serve(make_app: Callable[[Stopper], App]) -> int:
         sys.stderr.flush()
         if app is not None:
             await _clear_away(app)
-        return EXIT_CONFIG if isinstance(error, faults.Invalid) else EXIT_FAILED
+        return exit_codes.CONFIG if isinstance(error, faults.Invalid) else exit_codes.FAILED
     # What start-up made stays: collections need not look at it, nor run after every few requests.
     gc.collect()
     gc.freeze()
@@ -78,8 +77,8 @@ async def _serve(make_app: Callable[[Stopper], App]) -> int:
             await app.stop()
     except TimeoutError:
         log.error("did not stop in time")
-        return EXIT_FAILED
-    return EXIT_FAILED if stopper.is_failed else EXIT_OK
+        return exit_codes.FAILED
+    return stopper.exit_code
 
 
 async def _clear_away(app: App) -> None:

@@ -83,7 +83,7 @@ class MetaServiceApp:
             )  # fmt: skip
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            return RocksStore(directory, on_poisoned=lambda: stopper.stop(is_failed=True))
+            return RocksStore(directory, on_poisoned=stopper.stop)
         except faults.Corrupt as corrupt:
             words = f"{faults.in_words(corrupt)}; if its disk is damaged, move {directory} away and"
             how = " bring the metadata back with `ostraka recover metadata`"

@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from common import fault_points, faults
+from common import exit_codes, fault_points, faults
 from common.admin_server import AdminServer
 from common.buffers import BufferPool
 from common.clock import SystemClock
@@ -170,7 +170,7 @@ class StorageNodeApp:
             reply = await self._meta.heartbeat(request)
         except faults.Invalid as refused:
             log.critical("refused by the metadata service: %s", faults.in_words(refused))
-            self._stopper.stop(is_failed=True)
+            self._stopper.stop(exit_codes.FAILED)
             return
         except faults.Unavailable:
             return  # it will be back; fragments are served all the same

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from common import faults
+from common import exit_codes, faults
 from common.buffers import BufferPool
 from common.clock import Clock
 from common.erasure.code import Codes
@@ -22,6 +22,7 @@ from metaservice.journal.checkpoint import PROFILE, CheckpointWriter
 from metaservice.journal.nodes import JournalNodes, Place
 from metaservice.journal.register import is_joined, names_of
 from metaservice.journal.survival import JournalPicture, picture_of
+from metaservice.journal.tail import CaughtUp
 from metaservice.journal.watch import CheckpointWatch
 from metaservice.journal.writer import Ended, JournalWriter, WriterSettings
 from metaservice.kv.rocks import RocksStore
@@ -112,6 +113,9 @@ class MetadataJournal:
                 self._attach()
             self._store.open()
             is_over = True
+        except CaughtUp as caught_up:
+            words = f"{caught_up}; the service starts again with them"
+            self._store.fail(words, exit_codes.AGAIN)
         except faults.Fault as fault:
             self._store.fail(faults.in_words(fault))
         finally:

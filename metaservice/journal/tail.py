@@ -22,6 +22,10 @@ READ_S = 10.0
 Rows = dict[bytes, bytes | None]
 
 
+class CaughtUp(Exception):
+    """The engine was behind and is not any more; who has read it as it was must start again."""
+
+
 async def read_on(
     peers: Peers, nodes: Iterable[tuple[str, int]], key: SegmentKey, begin: journal_pb2.Read
 ) -> AsyncIterator[Body]:

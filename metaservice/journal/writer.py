@@ -22,7 +22,7 @@ from metaservice.journal.group import SegmentKey, encode
 from metaservice.journal.patience import AppendPatience
 from metaservice.journal.posting import Batch, Posted
 from metaservice.journal.register import age, names_of, running_quorum
-from metaservice.journal.tail import Tail
+from metaservice.journal.tail import CaughtUp, Tail
 from metaservice.journal.wrapping import is_current, rewrap
 from proto import journal_pb2
 
@@ -345,8 +345,8 @@ class JournalWriter:
     async def resume(self) -> None:
         """Take a new epoch and put the last group on the nodes again; before anything is answered.
 
-        raises   Fenced: this is not the newest copy of the metadata; Unavailable (closed, or the
-                 engine was behind: it is not any more, and must be started again), Ended
+        raises   Fenced: this is not the newest copy of the metadata; CaughtUp, Unavailable
+                 (closed), Ended
         """
         assert self.header is not None
         stored = self._local.get(POSITION)
@@ -362,10 +362,7 @@ class JournalWriter:
         self.next_sequence += len(bodies)
 
     async def _catch_up(self, end_sequence: int) -> None:
-        """Apply what nodes have of the journal and the engine has lost. raises Unavailable
-
-        What is running has read the engine as it was: it ends after that.
-        """
+        """Apply what nodes have of the journal and the engine has lost. raises CaughtUp"""
         assert self.header is not None
         nodes = [name for each in self.header.segments[-1:] for name in each.nodes]
         replies = await register.fence(self._nodes, nodes, self.caller)
@@ -378,7 +375,7 @@ class JournalWriter:
             )
             await self._local.write_aside({**rows, POSITION: position.SerializeToString()})
             words = f"commits {end_sequence} to {end - 1} came back from the journal's nodes"
-            raise faults.Unavailable(f"{words}; the service starts again with them")
+            raise CaughtUp(words)
 
     async def begin_new(self, members: Sequence[journal_pb2.Member]) -> None:
         """Begin a journal where there is none, or none any more; groups may follow.

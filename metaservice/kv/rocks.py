@@ -17,7 +17,7 @@ from pathlib import Path
 
 from prometheus_client import Histogram
 
-from common import fault_points, faults
+from common import exit_codes, fault_points, faults
 from common.concurrency import wait_out
 from common.rocks import RocksDatabase, Snapshot
 from common.worker_thread import WorkerThread
@@ -78,10 +78,10 @@ class RocksStore:
     def __init__(
         self,
         folder: Path,
-        on_poisoned: Callable[[], None] = lambda: None,
+        on_poisoned: Callable[[int], None] = lambda exit_code: None,
         open_database: Callable[[Path], RocksDatabase] = RocksDatabase,
     ) -> None:
-        """on_poisoned is called once when a write fails. raises Corrupt, Unavailable"""
+        """on_poisoned is called once when the process must end. raises Corrupt, Unavailable"""
         self._database = open_database(folder)
         self._on_poisoned = on_poisoned
         self._thread = WorkerThread("rocks-commit")
@@ -133,11 +133,9 @@ class RocksStore:
         """All rows of one moment, between two groups."""
         return await self._thread.call(self._database.snapshot)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, exit_code: int = exit_codes.FAILED) -> None:
         """Acknowledge nothing any more: somebody found out that this engine must not go on."""
-        if not self._is_dead:
-            log.critical("the metadata engine gives up: %s", reason)
-            self._poison(self._writing)
+        self._poison(self._writing, f"the metadata engine gives up: {reason}", exit_code)
 
     def _write_aside_blocking(self, rows: Mapping[bytes, bytes | None]) -> None:
         puts = {key: value for key, value in rows.items() if value is not None}
@@ -301,7 +299,12 @@ class RocksStore:
         GROUP_COMMITS.observe(group.commits)
         GROUP_SECONDS.observe(time.perf_counter() - begun_s)
 
-    def _poison(self, group: _Group | None) -> None:
+    def _poison(
+        self,
+        group: _Group | None,
+        words: str = "the metadata engine failed; it must be started again",
+        exit_code: int = exit_codes.FAILED,
+    ) -> None:
         is_first, self._is_dead = not self._is_dead, True
         failed = [each for each in (group, self._collecting) if each is not None]
         self._collecting = None
@@ -309,5 +312,5 @@ class RocksStore:
         for lost in failed:
             lost.finish(CommitOutcome.UNKNOWN)
         if is_first and not self._is_closing:
-            log.critical("the metadata engine failed; it must be started again")
-            self._on_poisoned()
+            log.critical(words)
+            self._on_poisoned(exit_code)

@@ -15,7 +15,7 @@ import grpc.aio
 import pytest
 
 from cli.ports import free_port, port_trouble
-from common import faults, rpc
+from common import exit_codes, faults, rpc
 from common.frames import FrameClient
 from common.keyring import KeyRing
 from common.process import Stopper
@@ -214,5 +214,5 @@ async def test_ready_until_the_engine_fails(config: MetaServiceConfig) -> None:
             await rpc.call(stub.CreateAccount(admin_pb2.CreateAccountRequest()))
     assert (await get(config, "/ready"))[0] == 503
     await stopper.wait()
-    assert stopper.is_failed
+    assert stopper.exit_code == exit_codes.FAILED
     await app.stop()

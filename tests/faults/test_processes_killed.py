@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 from random import Random
@@ -188,3 +189,23 @@ def test_metadata_service_killed(cluster: Cluster) -> None:
     os.kill(cluster.pid_of("metaservice"), signal.SIGKILL)
     acknowledged |= put_some(s3, "bucket", "after")
     assert_all_there(s3, "bucket", acknowledged)
+
+
+def test_commits_that_only_the_journal_has_come_back_while_all_starts(cluster: Cluster) -> None:
+    """The metadata service starts twice then; `ostraka up` takes that for no failure."""
+    s3 = cluster.s3()
+    s3.create_bucket(Bucket="bucket")
+    wait_for(lambda: cluster.status()["metadata_journal"]["checkpoint_time"] > 0, "a checkpoint")
+    metadata, log = cluster.data / "meta", cluster.data / "logs" / "metaservice.log"
+    older, pid = cluster.folder / "older", cluster.pid_of("metaservice")
+    os.kill(pid, signal.SIGSTOP)  # so that the copy is of one moment
+    shutil.copytree(metadata, older)
+    os.kill(pid, signal.SIGCONT)
+    acknowledged = put_some(s3, "bucket", "late")
+    cluster.kill_everything()
+    shutil.rmtree(metadata)
+    older.rename(metadata)
+    cluster.start()
+    assert "came back from the journal's nodes" in log.read_text()
+    assert_all_there(s3, "bucket", acknowledged)
+    assert cluster.status()["problems"] == []

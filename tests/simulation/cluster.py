@@ -198,9 +198,9 @@ class MetaMember(Member):
                 admin_pb2.SetDiskStateReply,
             )
 
-    def _poisoned(self) -> None:
+    def _poisoned(self, exit_code: int) -> None:
         """The process ends, and whatever runs the processes starts it again."""
-        self.loop.log("poisoned", self.name)
+        self.loop.log("poisoned", self.name, exit_code)
         self.loop.seen["engine given up"] += 1
         self.loop.call_soon(self.end, self.process, context=NOBODY)
 

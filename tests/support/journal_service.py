@@ -40,9 +40,8 @@ class Service:
         settings = {
             "copies_min": 1, "patience_s": 0.3, "checkpoint_bytes": MIB, "keep_s": 0.0, **options,
         }  # fmt: skip
-        self.failures: list[str] = []
-        on_poisoned = lambda: self.failures.append("poisoned")  # noqa: E731
-        self.store = RocksStore(folder, on_poisoned, open_database)
+        self.failures: list[int] = []  # exit codes
+        self.store = RocksStore(folder, self.failures.append, open_database)
         self.nodes = nodes
         self.journal = MetadataJournal(
             self.store,

@@ -16,6 +16,7 @@ import pytest
 
 from cli.lifeline import end_all, processes_of
 from cli.processes import STOP_ORDER, Child, how_it_ended, stop, watch
+from common import exit_codes
 from tests.support.cluster import wait_for
 
 FOREVER = "exec sleep 600"
@@ -232,3 +233,9 @@ def _lives(pid: int) -> bool:
         return b"\0" in Path(f"/proc/{pid}/cmdline").read_bytes()  # a zombie has none
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+def test_some_end_only_to_be_started_again(make: Make) -> None:
+    assert ended(make(f"exit {exit_codes.AGAIN}")).wants_again
+    assert not ended(make("exit 1")).wants_again
+    assert not make("exit 75").wants_again, "never started"

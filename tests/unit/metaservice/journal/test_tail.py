@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common import faults
+from common import exit_codes, faults
 from metaservice.kv.interface import CommitOutcome, Mutation
 from tests.support.journal import FakeNodes
 from tests.support.journal_service import Begin, Service
@@ -41,7 +41,7 @@ async def test_groups_that_the_engine_forgot_come_back(
         nodes.all[ensemble[name]].is_up = False
 
     behind = await lives(nodes)
-    assert behind.failures == ["poisoned"], "it must not go on from what it has read"
+    assert behind.failures == [exit_codes.AGAIN], "it must not go on from what it has read"
     with pytest.raises(faults.Unavailable):
         await behind.store.settle()
     await behind.stop()
@@ -63,7 +63,7 @@ async def test_what_cannot_be_read_is_not_passed_over(lives: Begin, tmp_path: Pa
     for name in ensemble:
         nodes.all[name].refuses_reads = True
     behind = await lives(nodes)
-    assert behind.failures == ["poisoned"]
+    assert behind.failures == [exit_codes.FAILED]
     await behind.stop()
     for name in ensemble:
         nodes.all[name].refuses_reads = False

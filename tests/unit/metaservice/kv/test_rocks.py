@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common import faults
+from common import exit_codes, faults
 from metaservice.kv import rocks
 from metaservice.kv.interface import CommitOutcome, Mutation
 from metaservice.kv.rocks import RocksStore
@@ -25,9 +25,9 @@ class Bench:
     """A store on a database that can be held."""
 
     def __init__(self, folder: Path) -> None:
-        self.poisoned = 0
+        self.exit_codes: list[int] = []
         self.databases: list[HeldDatabase] = []
-        self.store = RocksStore(folder, self._note, self._open)
+        self.store = RocksStore(folder, self.exit_codes.append, self._open)
 
     @property
     def database(self) -> HeldDatabase:
@@ -36,9 +36,6 @@ class Bench:
     def _open(self, folder: Path) -> HeldDatabase:
         self.databases.append(HeldDatabase(folder))
         return self.databases[-1]
-
-    def _note(self) -> None:
-        self.poisoned += 1
 
 
 @pytest.fixture
@@ -173,13 +170,13 @@ async def test_failed_sync_ends_the_engine(bench: Bench) -> None:
     assert await queued is UNKNOWN
     with pytest.raises(faults.Unavailable):
         await waiting
-    assert bench.poisoned == 1
+    assert bench.exit_codes == [exit_codes.FAILED]
     assert not bench.store.is_usable
     bench.database.is_broken = False
     assert await begin(bench.store, c=b"3") is UNKNOWN, "a sync is never tried again"
     with pytest.raises(faults.Unavailable):
         await bench.store.settle()
-    assert bench.poisoned == 1
+    assert bench.exit_codes == [exit_codes.FAILED]
 
 
 async def test_answered_rows_survive_a_crash(bench: Bench, tmp_path: Path) -> None:
